@@ -1,0 +1,83 @@
+using NativeLeaks.Symbols;
+
+namespace NativeLeaks.Analysis;
+
+/// <summary>Who a stack points to: the words of the verdict contract (docs/verdicts.md).</summary>
+internal static class Blame
+{
+    /// <summary>
+    /// The runtime's own: the innermost frame outside the C runtime lies in the .NET runtime or its host, or the dynamic
+    /// linker made the block for itself.
+    /// </summary>
+    public static bool IsRuntimeBlock(IReadOnlyList<ResolvedFrame> stack)
+    {
+        if (stack.Count > 0 && stack[0].IsDynamicLinker)
+        {
+            return true;
+        }
+
+        foreach (ResolvedFrame frame in stack)
+        {
+            if (frame.Role != ModuleRole.CRuntime)
+            {
+                return frame.Role == ModuleRole.DotnetRuntime;
+            }
+        }
+
+        return false;
+    }
+
+    /// <summary>The module whose code called the allocation function.</summary>
+    public static string? Allocator(IReadOnlyList<ResolvedFrame> stack) =>
+        (First(stack, static f => f.Role != ModuleRole.CRuntime) ?? FirstOrNull(stack))?.Frame.Module;
+
+    /// <summary>
+    /// The first managed frame, going outwards, whose assembly is not part of the framework; without one, the first module
+    /// that is neither a C runtime nor the .NET runtime.
+    /// </summary>
+    public static string? Owner(IReadOnlyList<ResolvedFrame> stack) =>
+        (First(stack, IsOwner) ??
+         First(stack, static f => f.Role is ModuleRole.Other or ModuleRole.Framework && f.Frame.Kind == LeakFrameKind.Native))
+        ?.Frame.Module;
+
+    /// <summary>
+    /// What the owner called: the outermost frame below its own, so <c>Marshal.AllocHGlobal</c> rather than what that calls
+    /// in turn; a native function where the owner called one directly.
+    /// </summary>
+    public static string? Api(IReadOnlyList<ResolvedFrame> stack)
+    {
+        LeakFrame? callee = null;
+        foreach (ResolvedFrame frame in stack)
+        {
+            if (IsOwner(frame))
+            {
+                break;
+            }
+
+            if (frame.Frame.Kind != LeakFrameKind.Runtime)
+            {
+                callee = frame.Frame;
+            }
+        }
+
+        return callee?.ToString();
+    }
+
+    private static bool IsOwner(ResolvedFrame frame) =>
+        frame is { Frame.Kind: LeakFrameKind.Managed, Role: ModuleRole.Other };
+
+    private static ResolvedFrame? First(IReadOnlyList<ResolvedFrame> stack, Func<ResolvedFrame, bool> condition)
+    {
+        foreach (ResolvedFrame frame in stack)
+        {
+            if (condition(frame))
+            {
+                return frame;
+            }
+        }
+
+        return null;
+    }
+
+    private static ResolvedFrame? FirstOrNull(IReadOnlyList<ResolvedFrame> stack) => stack.Count > 0 ? stack[0] : null;
+}

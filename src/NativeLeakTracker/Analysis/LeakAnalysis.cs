@@ -1,0 +1,76 @@
+using NativeLeaks.Ledger;
+using NativeLeaks.Symbols;
+
+namespace NativeLeaks.Analysis;
+
+/// <summary>What the outstanding blocks of a scope are: leaks, or nobody's.</summary>
+internal sealed record LeakFindings(
+    IReadOnlyList<LeakGroup> Leaks,
+    IReadOnlyList<ExcludedBlocks> Excluded,
+    long LiveBlocks,
+    long LiveBytes);
+
+/// <summary>Judges outstanding blocks by the verdict contract (docs/verdicts.md), as far as stacks alone tell.</summary>
+internal static class LeakAnalysis
+{
+    public static LeakFindings Judge(LedgerReader ledger, uint firstEpoch)
+    {
+        var resolver = new ContextResolver(ledger);
+        var leaks = new Dictionary<string, (IReadOnlyList<ResolvedFrame> Stack, LiveGroup Group)>();
+        var excluded = new Dictionary<(string Reason, string? Rule), (long Blocks, long Bytes)>();
+        long liveBlocks = 0, liveBytes = 0;
+        foreach (LiveGroup group in LiveGroups.Collect(ledger, firstEpoch))
+        {
+            liveBlocks += group.Blocks;
+            liveBytes += group.Bytes;
+            IReadOnlyList<ResolvedFrame> stack = resolver.Resolve(group.Context);
+            if (Exclusion(stack) is { } reason)
+            {
+                (long blocks, long bytes) = excluded.GetValueOrDefault(reason);
+                excluded[reason] = (blocks + group.Blocks, bytes + group.Bytes);
+                continue;
+            }
+
+            // Contexts differ by return address; stacks that read the same are one finding.
+            string key = string.Join('\n', stack.Select(static f => $"{f.Frame}|{f.Frame.Module}"));
+            if (leaks.TryGetValue(key, out (IReadOnlyList<ResolvedFrame> Stack, LiveGroup Group) same))
+            {
+                same.Group.Add(group);
+            }
+            else
+            {
+                leaks[key] = (stack, group);
+            }
+        }
+
+        return new LeakFindings(
+            [.. leaks.Values.Select(static l => Describe(l.Stack, l.Group))
+                .OrderByDescending(static g => g.Bytes).ThenByDescending(static g => g.Blocks)],
+            [.. excluded.Select(static e => new ExcludedBlocks(e.Key.Reason, e.Key.Rule, e.Value.Blocks, e.Value.Bytes))
+                .OrderBy(static e => e.Reason, StringComparer.Ordinal).ThenByDescending(static e => e.Bytes)],
+            liveBlocks,
+            liveBytes);
+    }
+
+    private static (string Reason, string? Rule)? Exclusion(IReadOnlyList<ResolvedFrame> stack)
+    {
+        if (Blame.IsRuntimeBlock(stack))
+        {
+            return ("runtime", null);
+        }
+
+        return Suppressions.Match([.. stack.Select(static f => f.Frame)]) is { } rule ? ("suppressed", rule) : null;
+    }
+
+    private static LeakGroup Describe(IReadOnlyList<ResolvedFrame> stack, LiveGroup group) => new(
+        "unclassified",
+        group.Blocks,
+        group.Bytes,
+        group.Smallest,
+        group.Largest,
+        Blame.Api(stack),
+        Blame.Allocator(stack),
+        Blame.Owner(stack),
+        [.. stack.Select(static f => f.Frame)],
+        [.. group.Samples.Select(static a => $"0x{a:x}")]);
+}

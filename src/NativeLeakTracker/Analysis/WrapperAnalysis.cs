@@ -1,0 +1,54 @@
+using System.Diagnostics;
+using System.Reflection;
+using NativeLeaks.Capture;
+using NativeLeaks.Reports;
+using NativeLeaks.Symbols;
+
+namespace NativeLeaks.Analysis;
+
+/// <summary>The report where the engine does not run: what the Tracked wrappers recorded, with managed stacks.</summary>
+internal static class WrapperAnalysis
+{
+    public static NativeLeakReport Report(long sinceSequence, DateTimeOffset started)
+    {
+        IReadOnlyList<WrapperBlock> outstanding = WrapperLedger.Shared.Outstanding(sinceSequence);
+        long bytes = outstanding.Sum(static b => b.SizeBytes ?? 0);
+        return new NativeLeakReport
+        {
+            Process = ReportBuilder.DescribeProcess(started),
+            Capture = new ReportedCapture(
+                "wrappers", "exact", WrapperLedger.Shared.Dropped, 0, 0, 0, "running", "since Start() through the Tracked wrappers"),
+            Totals = new ReportedTotals(
+                outstanding.Count, bytes, WrapperLedger.Shared.Sequence - sinceSequence, AllocatedBytes: null),
+            Leaks = [.. outstanding
+                .GroupBy(static b => b.Api + "\n" + b.Stack)
+                .Select(static g => Describe([.. g]))
+                .OrderByDescending(static g => g.Bytes)],
+            Kept = [],
+            Excluded = [],
+        };
+    }
+
+    private static LeakGroup Describe(WrapperBlock[] blocks)
+    {
+        WrapperBlock first = blocks[0];
+        MethodBase[] methods = [.. first.Stack.GetFrames().Select(static f => f.GetMethod()).OfType<MethodBase>()];
+        MethodBase? owner = methods.FirstOrDefault(
+            static m => ModuleRoles.OfAssembly(m.Module.Assembly) == ModuleRole.Other);
+        return new LeakGroup(
+            "unclassified",
+            blocks.Length,
+            blocks.Sum(static b => b.SizeBytes ?? 0),
+            blocks.Min(static b => b.SizeBytes ?? 0),
+            blocks.Max(static b => b.SizeBytes ?? 0),
+            first.Api,
+            "System.Private.CoreLib.dll",
+            owner?.Module.Name,
+            [
+                new LeakFrame(LeakFrameKind.Managed, first.Api, "System.Private.CoreLib.dll", null, false, false),
+                .. methods.Select(static m => new LeakFrame(
+                    LeakFrameKind.Managed, ManagedMethods.Describe(m), m.Module.Name, null, false, false)),
+            ],
+            [.. blocks.Take(4).Select(static b => $"0x{b.Address:x}")]);
+    }
+}

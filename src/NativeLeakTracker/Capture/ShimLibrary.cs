@@ -1,0 +1,65 @@
+using System.Reflection;
+using System.Runtime.InteropServices;
+
+namespace NativeLeaks.Capture;
+
+/// <summary>The shim's control functions: src/NativeShim/include/nlt_control.h.</summary>
+internal static partial class ShimLibrary
+{
+    public const int AbiVersion = 1;
+    private const string Name = "nativeleakshim";
+
+    static ShimLibrary() => NativeLibrary.SetDllImportResolver(typeof(ShimLibrary).Assembly, Resolve);
+
+    public enum Status
+    {
+        Ok = 0,
+        NoMemory = 1,
+        NoAllocator = 2,
+        PatchFailed = 3,
+        PreloadedTwice = 4,
+    }
+
+    [LibraryImport(Name, EntryPoint = "nlt_abi_version")]
+    public static partial int GetAbiVersion();
+
+    [LibraryImport(Name, EntryPoint = "nlt_install")]
+    public static partial Status Install();
+
+    [LibraryImport(Name, EntryPoint = "nlt_ledger")]
+    public static partial nint GetLedger();
+
+    [LibraryImport(Name, EntryPoint = "nlt_scope_open")]
+    public static partial uint OpenScope();
+
+    [LibraryImport(Name, EntryPoint = "nlt_scope_close")]
+    public static partial void CloseScope();
+
+    [LibraryImport(Name, EntryPoint = "nlt_thread_quiet")]
+    public static partial int SetThreadQuiet(int on);
+
+    /// <summary>
+    /// A preloaded shim is asked first, whatever its path: two copies would each see half of the calls. Then the file
+    /// where the build and NuGet put it, then the runtime's own search.
+    /// </summary>
+    private static nint Resolve(string name, Assembly assembly, DllImportSearchPath? searchPath)
+    {
+        if (name != Name)
+        {
+            return 0;
+        }
+
+        nint program = NativeLibrary.GetMainProgramHandle();
+        if (NativeLibrary.TryGetExport(program, "nlt_ledger", out _))
+        {
+            return program;
+        }
+
+        // A project reference leaves it under runtimes/ beside the assembly, where the runtime's search does not look; a
+        // package's own asset and a publish for one platform are found by that search.
+        string beside = Path.Combine(
+            Path.GetDirectoryName(assembly.Location) is { Length: > 0 } folder ? folder : AppContext.BaseDirectory,
+            "runtimes", "linux-x64", "native", "libnativeleakshim.so");
+        return File.Exists(beside) ? NativeLibrary.Load(beside) : NativeLibrary.Load(Name, assembly, searchPath);
+    }
+}

@@ -1,0 +1,196 @@
+using System.Runtime.InteropServices;
+
+namespace NativeLeaks.Ledger;
+
+// The structures of src/NativeShim/include/nlt_ledger.h, field by field; a test compares sizes and offsets.
+
+internal enum TableId
+{
+    Threads,
+    Modules,
+    Codes,
+    Contexts,
+    Epochs,
+    Strings,
+    Chunks,
+    Directory,
+}
+
+[StructLayout(LayoutKind.Sequential)]
+internal readonly struct TableEntry
+{
+    public readonly ulong OffsetBytes;
+    public readonly uint EntryBytes;
+    public readonly uint Capacity;
+    public readonly uint Count;
+    public readonly uint Reserved;
+}
+
+[StructLayout(LayoutKind.Sequential)]
+internal readonly struct LossCounters
+{
+    public readonly ulong DroppedBlocks;
+    public readonly ulong TruncatedStacks;
+    public readonly ulong ContextsFull;
+    public readonly ulong UnseenImports;
+    public readonly ulong CloseBlocks;
+    public readonly ulong LostThreads;
+    public readonly ulong UnknownModules;
+    public readonly Reserved9 Reserved;
+
+    [System.Runtime.CompilerServices.InlineArray(9)]
+    internal struct Reserved9
+    {
+        private ulong _element;
+    }
+}
+
+internal enum CaptureMode : uint
+{
+    None = 0,
+    Preload = 1,
+    Late = 2,
+}
+
+[StructLayout(LayoutKind.Sequential)]
+internal readonly struct LedgerHeader
+{
+    public const ulong ExpectedMagic = 0x31475244454c544e;
+    public const uint ExpectedVersion = 1;
+
+    public readonly ulong Magic;
+    public readonly uint Version;
+    public readonly uint HeaderBytes;
+    public readonly ulong SizeBytes;
+    public readonly ulong BaseAddress;
+    public readonly uint Pid;
+    public readonly CaptureMode Mode;
+    public readonly ulong StartedUnixNs;
+    public readonly ulong ShimBase;
+    public readonly uint CurrentEpoch;
+    public readonly uint Session;
+    public readonly uint UnwindClr;
+    public readonly uint Reserved;
+    public readonly LossCounters Losses;
+    public readonly Tables8 Tables;
+
+    [System.Runtime.CompilerServices.InlineArray(8)]
+    internal struct Tables8
+    {
+        private TableEntry _element;
+    }
+}
+
+[StructLayout(LayoutKind.Sequential, Size = 128)]
+internal readonly struct ThreadEntry
+{
+    public readonly uint Tid;
+    public readonly uint ScopeTag;
+    public readonly ulong AllocatedBlocks;
+    public readonly ulong AllocatedBytes;
+    public readonly ulong FreedBlocks;
+    public readonly ulong FreedBytes;
+    public readonly ulong UntrackedFrees;
+    public readonly ulong ApproximateStacks;
+    public readonly ulong BrokenStacks;
+    public readonly ulong Walks;
+}
+
+[StructLayout(LayoutKind.Sequential, Size = 48)]
+internal readonly struct ModuleEntry
+{
+    public readonly ulong Start;
+    public readonly ulong End;
+    public readonly ulong LoadBias;
+    public readonly uint Path;
+    public readonly uint Flags;
+    public readonly uint Generation;
+}
+
+internal enum CodeKind : ushort
+{
+    Unknown = 0,
+    Jit = 1,
+    ReadyToRun = 2,
+    Stub = 3,
+}
+
+[Flags]
+internal enum CodeFlags : ushort
+{
+    None = 0,
+    Collectible = 1,
+    Dynamic = 2,
+}
+
+[StructLayout(LayoutKind.Sequential, Size = 40)]
+internal readonly struct CodeEntry
+{
+    public readonly ulong Start;
+    public readonly ulong Method;
+    public readonly ulong Type;
+    public readonly uint Name;
+    public readonly CodeKind Kind;
+    public readonly CodeFlags Flags;
+    public readonly uint Next;
+}
+
+internal enum NodeKind : byte
+{
+    Unknown = 0,
+    Native = 1,
+    Managed = 2,
+}
+
+[Flags]
+internal enum NodeFlags : byte
+{
+    None = 0,
+    Approximate = 1,
+    ExactPc = 2,
+    Truncated = 4,
+    Broken = 8,
+}
+
+[StructLayout(LayoutKind.Sequential, Size = 32)]
+internal readonly struct ContextEntry
+{
+    public readonly ulong Pc;
+    public readonly uint Parent;
+    public readonly uint Next;
+    public readonly uint Object;
+    public readonly NodeKind Kind;
+    public readonly NodeFlags Flags;
+    public readonly ushort Depth;
+}
+
+[StructLayout(LayoutKind.Sequential, Size = 32)]
+internal readonly struct EpochEntry
+{
+    public readonly uint Session;
+    public readonly uint ScopeTag;
+    public readonly uint GcCount;
+    public readonly uint TimeMs;
+}
+
+[StructLayout(LayoutKind.Sequential)]
+internal readonly struct ChunkEntry
+{
+    public readonly ulong HeapStart;
+    public readonly ulong Words;
+}
+
+/// <summary>One live word, taken apart.</summary>
+internal readonly struct LiveWord(ulong bits)
+{
+    public const int HeapBytesPerWord = 32;
+    public const int WordsPerChunk = 1 << 21;
+    public const uint SizeEscape = (1u << 15) - 1;
+    public const uint EpochOlder = 1;
+    public const uint RootContext = 1;
+
+    public uint Context => (uint)(bits >> 36);
+    public uint Size => (uint)(bits >> 21) & SizeEscape;
+    public uint Half => (uint)(bits >> 20) & 1;
+    public uint Epoch => (uint)bits & ((1u << 20) - 1);
+}

@@ -1,0 +1,100 @@
+using System.Runtime.CompilerServices;
+using System.Text;
+
+namespace NativeLeaks.Ledger;
+
+/// <summary>
+/// Reads the tables of a ledger in this process. Needs no lock: tables only grow, and an entry is complete before it is
+/// counted or linked. Safe from any thread.
+/// </summary>
+internal sealed unsafe class LedgerReader
+{
+    private readonly LedgerHeader* _header;
+
+    public LedgerReader(nint header)
+    {
+        _header = (LedgerHeader*)header;
+        if (_header->Magic != LedgerHeader.ExpectedMagic || _header->Version != LedgerHeader.ExpectedVersion)
+        {
+            throw new InvalidOperationException(
+                $"The native shim's tables have version {_header->Version}; this library reads version " +
+                $"{LedgerHeader.ExpectedVersion}. Use the shim that came with this version of NativeLeakTracker.");
+        }
+    }
+
+    public ref readonly LedgerHeader Header => ref *_header;
+
+    public ReadOnlySpan<ThreadEntry> Threads => Table<ThreadEntry>(TableId.Threads);
+
+    public ReadOnlySpan<ModuleEntry> Modules => Table<ModuleEntry>(TableId.Modules);
+
+    public ReadOnlySpan<CodeEntry> Codes => Table<CodeEntry>(TableId.Codes);
+
+    public ReadOnlySpan<ContextEntry> Contexts => Table<ContextEntry>(TableId.Contexts);
+
+    public ReadOnlySpan<EpochEntry> Epochs => Table<EpochEntry>(TableId.Epochs);
+
+    public ReadOnlySpan<ChunkEntry> Chunks => Table<ChunkEntry>(TableId.Chunks);
+
+    /// <summary>A text of the string table; empty for offset 0.</summary>
+    public string Text(uint offset)
+    {
+        ReadOnlySpan<byte> strings = Table<byte>(TableId.Strings);
+        if (offset == 0 || offset >= strings.Length)
+        {
+            return "";
+        }
+
+        ReadOnlySpan<byte> rest = strings[(int)offset..];
+        int end = rest.IndexOf((byte)0);
+        return Encoding.UTF8.GetString(end < 0 ? rest : rest[..end]);
+    }
+
+    /// <summary>Sums over all threads that ever recorded.</summary>
+    public CaptureCounters SumCounters()
+    {
+        CaptureCounters sum = default;
+        foreach (ref readonly ThreadEntry thread in Threads)
+        {
+            sum += new CaptureCounters(
+                (long)thread.AllocatedBlocks,
+                (long)thread.AllocatedBytes,
+                (long)thread.FreedBlocks,
+                (long)thread.FreedBytes,
+                (long)thread.ApproximateStacks);
+        }
+
+        return sum;
+    }
+
+    private ReadOnlySpan<T> Table<T>(TableId id)
+        where T : unmanaged
+    {
+        ref readonly TableEntry table = ref _header->Tables[(int)id];
+        uint count = Volatile.Read(ref Unsafe.AsRef(in table.Count));
+        return new ReadOnlySpan<T>((byte*)_header + table.OffsetBytes, (int)count);
+    }
+}
+
+/// <summary>What was counted while recording; blocks and bytes.</summary>
+internal readonly record struct CaptureCounters(
+    long AllocatedBlocks,
+    long AllocatedBytes,
+    long FreedBlocks,
+    long FreedBytes,
+    long ApproximateStacks)
+{
+    public static CaptureCounters operator +(CaptureCounters a, CaptureCounters b) => new(
+        a.AllocatedBlocks + b.AllocatedBlocks,
+        a.AllocatedBytes + b.AllocatedBytes,
+        a.FreedBlocks + b.FreedBlocks,
+        a.FreedBytes + b.FreedBytes,
+        a.ApproximateStacks + b.ApproximateStacks);
+
+    public static CaptureCounters operator -(CaptureCounters a, CaptureCounters b) => new(
+        a.AllocatedBlocks - b.AllocatedBlocks,
+        a.AllocatedBytes - b.AllocatedBytes,
+        a.FreedBlocks - b.FreedBlocks,
+        a.FreedBytes - b.FreedBytes,
+        a.ApproximateStacks - b.ApproximateStacks);
+}

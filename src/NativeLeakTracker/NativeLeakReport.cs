@@ -1,0 +1,150 @@
+using NativeLeaks.Reports;
+
+namespace NativeLeaks;
+
+/// <summary>
+/// What was found: immutable, detached from the process it describes, safe to keep and to share between threads. Properties
+/// are named like the fields of the JSON report (schema <c>nativeleaks-report/1</c>).
+/// </summary>
+public sealed record NativeLeakReport
+{
+    /// <summary>Name and version of the JSON form.</summary>
+    public string Schema { get; } = "nativeleaks-report/1";
+
+    /// <summary>The process that was recorded.</summary>
+    public required ReportedProcess Process { get; init; }
+
+    /// <summary>How it was recorded, and what was lost on the way.</summary>
+    public required ReportedCapture Capture { get; init; }
+
+    /// <summary>Everything that the scope covers, leaks or not.</summary>
+    public required ReportedTotals Totals { get; init; }
+
+    /// <summary>The leaks, one for each distinct stack, largest first. Empty: nothing leaked.</summary>
+    public required IReadOnlyList<LeakGroup> Leaks { get; init; }
+
+    /// <summary>Blocks that are outstanding but reachable from something that lives on; not leaks by default.</summary>
+    public required IReadOnlyList<LeakGroup> Kept { get; init; }
+
+    /// <summary>Outstanding blocks that nobody is blamed for, by reason.</summary>
+    public required IReadOnlyList<ExcludedBlocks> Excluded { get; init; }
+
+    /// <summary>Blocks in <see cref="Leaks"/>.</summary>
+    public long LeakedBlocks => Leaks.Sum(static g => g.Blocks);
+
+    /// <summary>Bytes in <see cref="Leaks"/>, as the program asked for them.</summary>
+    public long LeakedBytes => Leaks.Sum(static g => g.Bytes);
+
+    /// <summary>Writes the report for people.</summary>
+    /// <exception cref="IOException">The writer failed.</exception>
+    public void WriteText(TextWriter writer) => TextReport.Write(this, writer);
+
+    /// <summary>Writes the report for scripts, as UTF-8 JSON; the stream stays open.</summary>
+    /// <exception cref="IOException">The stream failed.</exception>
+    public void WriteJson(Stream stream) => JsonReport.Write(this, stream);
+
+    /// <summary>The text form.</summary>
+    public override string ToString()
+    {
+        using var writer = new StringWriter(System.Globalization.CultureInfo.InvariantCulture);
+        WriteText(writer);
+        return writer.ToString();
+    }
+}
+
+/// <summary>The process that was recorded.</summary>
+/// <param name="Pid">Process id.</param>
+/// <param name="Command">Its command line.</param>
+/// <param name="Runtime">Version of the .NET runtime.</param>
+/// <param name="Started">When the process started, UTC.</param>
+/// <param name="DurationMs">Milliseconds from the start of the scope to the report.</param>
+public sealed record ReportedProcess(int Pid, string Command, string Runtime, DateTimeOffset Started, long DurationMs);
+
+/// <summary>How the process was recorded. Counters cover the whole process.</summary>
+/// <param name="Mode"><c>preload</c> (from the first instruction), <c>late</c> (from the moment the hooks were installed),
+/// or <c>wrappers</c> (no engine on this platform: only what the <c>Tracked*</c> wrappers saw).</param>
+/// <param name="Stacks"><c>exact</c>, or <c>approximate</c> where frames may be missing.</param>
+/// <param name="Dropped">Allocations that could not be recorded.</param>
+/// <param name="Truncated">Stacks that were cut.</param>
+/// <param name="ApproximateStacks">Walks in which a frame was found by its frame pointer alone.</param>
+/// <param name="UnseenImports">Imports of libc's allocation functions that bypass the hooks.</param>
+/// <param name="EndedBy"><c>exit</c> or <c>running</c>.</param>
+/// <param name="Scope">What the report covers, in words: <c>since Start()</c> or <c>while recording</c>.</param>
+public sealed record ReportedCapture(
+    string Mode,
+    string Stacks,
+    long Dropped,
+    long Truncated,
+    long ApproximateStacks,
+    long UnseenImports,
+    string EndedBy,
+    string Scope);
+
+/// <summary>Totals of the scope, in blocks and in bytes as the program asked for them.</summary>
+/// <param name="LiveBlocks">Blocks outstanding, the runtime's among them.</param>
+/// <param name="LiveBytes">Their bytes.</param>
+/// <param name="AllocatedBlocks">Blocks allocated since the scope was opened, by anybody in the process.</param>
+/// <param name="AllocatedBytes">Their bytes; null where only the wrappers record.</param>
+public sealed record ReportedTotals(long LiveBlocks, long LiveBytes, long AllocatedBlocks, long? AllocatedBytes);
+
+/// <summary>Outstanding blocks with one stack.</summary>
+/// <param name="Verdict">In this version always <c>unclassified</c>: nothing was looked for that may still hold the blocks.</param>
+/// <param name="Blocks">Number of blocks.</param>
+/// <param name="Bytes">Sum of the requested sizes.</param>
+/// <param name="SmallestBytes">Smallest requested size.</param>
+/// <param name="LargestBytes">Largest requested size.</param>
+/// <param name="Api">The interop call that allocated, or the native function that was called.</param>
+/// <param name="Allocator">Whose code called the allocation function.</param>
+/// <param name="Owner">Who is answerable: the first assembly going outwards that is not part of the framework.</param>
+/// <param name="Stack">Frames, innermost first.</param>
+/// <param name="Addresses">Some of the blocks, as hexadecimal addresses.</param>
+public sealed record LeakGroup(
+    string Verdict,
+    long Blocks,
+    long Bytes,
+    long SmallestBytes,
+    long LargestBytes,
+    string? Api,
+    string? Allocator,
+    string? Owner,
+    IReadOnlyList<LeakFrame> Stack,
+    IReadOnlyList<string> Addresses);
+
+/// <summary>What a frame belongs to.</summary>
+public enum LeakFrameKind
+{
+    /// <summary>Code of a native library.</summary>
+    Native,
+
+    /// <summary>A managed method.</summary>
+    Managed,
+
+    /// <summary>The .NET runtime itself: its libraries and the stubs that it generates.</summary>
+    Runtime,
+}
+
+/// <summary>One frame of a stack.</summary>
+/// <param name="Kind">What it belongs to.</param>
+/// <param name="Method">Type, method and parameter types; or the native function; or null where nothing is known.</param>
+/// <param name="Module">File name of the assembly or library; null where nothing is known.</param>
+/// <param name="Offset">Bytes into the function, or into the module where the function is not known. Null for managed frames.</param>
+/// <param name="Approximate">Found by a frame pointer alone: frames between this one and the one above may be missing.</param>
+/// <param name="Cut">Frames outside this one could not be found or were too many.</param>
+public sealed record LeakFrame(
+    LeakFrameKind Kind,
+    string? Method,
+    string? Module,
+    long? Offset,
+    bool Approximate,
+    bool Cut)
+{
+    /// <summary>The method, or module and offset, as one text.</summary>
+    public override string ToString() => Method ?? (Module is null ? "?" : $"{Module}+0x{Offset ?? 0:x}");
+}
+
+/// <summary>Outstanding blocks that nobody is blamed for.</summary>
+/// <param name="Reason"><c>runtime</c>: the .NET runtime's own; <c>suppressed</c>: matched by a rule.</param>
+/// <param name="Rule">The rule that matched, where there is one.</param>
+/// <param name="Blocks">Number of blocks.</param>
+/// <param name="Bytes">Sum of the requested sizes.</param>
+public sealed record ExcludedBlocks(string Reason, string? Rule, long Blocks, long Bytes);

@@ -1,0 +1,154 @@
+using NativeLeaks.Analysis;
+using NativeLeaks.Capture;
+using NativeLeaks.Ledger;
+using NativeLeaks.Reports;
+
+namespace NativeLeaks;
+
+/// <summary>
+/// Records native allocations (malloc and its family, by any library) while at least one tracker is open, and reports those
+/// that were not freed, with the managed and native frames that made them.
+/// </summary>
+/// <remarks>
+/// <code>
+/// using var t = NativeLeakTracker.Start();
+/// Bind(statement, blob);
+/// t.AssertNoLeaks();
+/// </code>
+/// A tracker covers the whole process from <see cref="Start()"/> on. All members may be called from any thread.
+/// </remarks>
+public sealed class NativeLeakTracker : IDisposable
+{
+    private readonly NativeLeakOptions _options;
+    private readonly LedgerReader? _ledger;
+    private readonly uint _firstEpoch;
+    private readonly CaptureCounters _before;
+    private readonly DateTimeOffset _started = DateTimeOffset.UtcNow;
+    private readonly long _firstSequence;
+    private int _disposed;
+
+    private NativeLeakTracker(NativeLeakOptions options)
+    {
+        _options = options;
+        if (ShimEngine.TryInstall(out string? failure))
+        {
+            _ledger = ShimEngine.Ledger!;
+            _before = _ledger.SumCounters();
+            _firstEpoch = ShimLibrary.OpenScope();
+            if (_firstEpoch == 0)
+            {
+                throw new InvalidOperationException(
+                    "No more scopes can be opened in this process: Start() was called more than a million times.");
+            }
+        }
+        else if (ShimEngine.IsSupportedPlatform)
+        {
+            throw new InvalidOperationException("Native allocations cannot be recorded: " + failure);
+        }
+        else
+        {
+            Unavailable.SayOnce(failure!);
+            WrapperLedger.Shared.Open();
+            _firstSequence = WrapperLedger.Shared.Sequence;
+        }
+    }
+
+    /// <summary>
+    /// Totals of what was recorded in this process; zeros before the first tracker. Costs a loop over the threads, no pause:
+    /// cheap enough to poll.
+    /// </summary>
+    public static NativeLeakStatistics Statistics
+    {
+        get
+        {
+            CaptureCounters sum = ShimEngine.Ledger?.SumCounters() ?? default;
+            return new NativeLeakStatistics(
+                sum.AllocatedBlocks - sum.FreedBlocks,
+                sum.AllocatedBytes - sum.FreedBytes,
+                sum.AllocatedBlocks,
+                sum.AllocatedBytes);
+        }
+    }
+
+    /// <summary>
+    /// Whether native allocations are being recorded. False on platforms without the engine, where only the <c>Tracked*</c>
+    /// wrappers record.
+    /// </summary>
+    public bool IsActive => _ledger is not null && Volatile.Read(ref _disposed) == 0;
+
+    /// <summary>Opens a scope with the default options.</summary>
+    /// <exception cref="InvalidOperationException">The engine does not start on a platform that it supports; the message says
+    /// why.</exception>
+    public static NativeLeakTracker Start() => Start(NativeLeakOptions.Default);
+
+    /// <summary>Opens a scope. The first in a process installs the hooks (about a millisecond); others cost microseconds.</summary>
+    /// <exception cref="InvalidOperationException">The engine does not start on a platform that it supports; the message says
+    /// why.</exception>
+    public static NativeLeakTracker Start(NativeLeakOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        using QuietRegion quiet = QuietRegion.Enter();
+        return new NativeLeakTracker(options);
+    }
+
+    /// <summary>
+    /// Prints a leak report to standard error when the process exits, of everything recorded from now on (under LD_PRELOAD:
+    /// from the first instruction). <c>NATIVELEAKS_REPORT</c> names a file instead; docs/environment.md has all variables.
+    /// Calling it again changes nothing.
+    /// </summary>
+    /// <exception cref="InvalidOperationException">The engine does not start on a platform that it supports; the message says
+    /// why.</exception>
+    public static void ReportOnExit()
+    {
+        using QuietRegion quiet = QuietRegion.Enter();
+        ExitReport.Schedule();
+    }
+
+    /// <summary>What is outstanding now. Costs a pass over the live blocks and the naming of their stacks.</summary>
+    /// <exception cref="ObjectDisposedException">The tracker was disposed.</exception>
+    public NativeLeakReport GetReport()
+    {
+        ObjectDisposedException.ThrowIf(Volatile.Read(ref _disposed) != 0, this);
+        using QuietRegion quiet = QuietRegion.Enter();
+        return _ledger is null
+            ? WrapperAnalysis.Report(_firstSequence, _started)
+            : ReportBuilder.Build(_ledger, _firstEpoch, _before, _started, "since Start()", "running");
+    }
+
+    /// <summary>Throws when native memory that was allocated in the scope is outstanding.</summary>
+    /// <exception cref="NativeLeakException">There are leaks; the message is the report.</exception>
+    /// <exception cref="PlatformNotSupportedException">Nothing can be recorded here, and
+    /// <see cref="NativeLeakOptions.WhenUnavailable"/> asks to be told.</exception>
+    /// <exception cref="ObjectDisposedException">The tracker was disposed.</exception>
+    public void AssertNoLeaks()
+    {
+        if (_ledger is null && _options.WhenUnavailable == UnavailableBehavior.Throw)
+        {
+            throw new PlatformNotSupportedException(Unavailable.Reason);
+        }
+
+        NativeLeakReport report = GetReport();
+        if (report.Leaks.Count > 0)
+        {
+            throw new NativeLeakException(report);
+        }
+    }
+
+    /// <summary>Closes the scope. Never throws; the hooks stay in place for the next one.</summary>
+    public void Dispose()
+    {
+        if (Interlocked.Exchange(ref _disposed, 1) != 0)
+        {
+            return;
+        }
+
+        if (_ledger is null)
+        {
+            WrapperLedger.Shared.Close();
+        }
+        else
+        {
+            ShimLibrary.CloseScope();
+        }
+    }
+}

@@ -1,0 +1,125 @@
+using System.Text.Json;
+
+namespace NativeLeaks.Reports;
+
+/// <summary>The report for scripts: schema nativeleaks-report/1 (docs/report-json.md).</summary>
+internal static class JsonReport
+{
+    public static void Write(NativeLeakReport report, Stream stream)
+    {
+        using var json = new Utf8JsonWriter(stream, new JsonWriterOptions { Indented = true });
+        json.WriteStartObject();
+        json.WriteString("schema", report.Schema);
+
+        json.WriteStartObject("process");
+        json.WriteNumber("pid", report.Process.Pid);
+        json.WriteString("command", report.Process.Command);
+        json.WriteString("runtime", report.Process.Runtime);
+        json.WriteString("started", report.Process.Started);
+        json.WriteNumber("durationMs", report.Process.DurationMs);
+        json.WriteEndObject();
+
+        json.WriteStartObject("capture");
+        json.WriteString("mode", report.Capture.Mode);
+        json.WriteString("stacks", report.Capture.Stacks);
+        json.WriteNumber("dropped", report.Capture.Dropped);
+        json.WriteNumber("truncated", report.Capture.Truncated);
+        json.WriteNumber("approximateStacks", report.Capture.ApproximateStacks);
+        json.WriteNumber("unseenImports", report.Capture.UnseenImports);
+        json.WriteString("endedBy", report.Capture.EndedBy);
+        json.WriteEndObject();
+
+        json.WriteStartObject("totals");
+        json.WriteNumber("liveBlocks", report.Totals.LiveBlocks);
+        json.WriteNumber("liveBytes", report.Totals.LiveBytes);
+        json.WriteNumber("allocatedBlocks", report.Totals.AllocatedBlocks);
+        if (report.Totals.AllocatedBytes is { } allocatedBytes)
+        {
+            json.WriteNumber("allocatedBytes", allocatedBytes);
+        }
+
+        json.WriteEndObject();
+
+        WriteGroups(json, "leaks", report.Leaks);
+        WriteGroups(json, "kept", report.Kept);
+
+        json.WriteStartArray("excluded");
+        foreach (ExcludedBlocks excluded in report.Excluded)
+        {
+            json.WriteStartObject();
+            json.WriteString("reason", excluded.Reason);
+            json.WriteString("rule", excluded.Rule);
+            json.WriteNumber("blocks", excluded.Blocks);
+            json.WriteNumber("bytes", excluded.Bytes);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+        json.WriteEndObject();
+    }
+
+    private static void WriteGroups(Utf8JsonWriter json, string name, IReadOnlyList<LeakGroup> groups)
+    {
+        json.WriteStartArray(name);
+        foreach (LeakGroup group in groups)
+        {
+            json.WriteStartObject();
+            json.WriteString("verdict", group.Verdict);
+            json.WriteNull("how");
+            json.WriteNumber("blocks", group.Blocks);
+            json.WriteNumber("bytes", group.Bytes);
+            json.WriteNumber("smallestBytes", group.SmallestBytes);
+            json.WriteNumber("largestBytes", group.LargestBytes);
+            json.WriteString("api", group.Api);
+            json.WriteString("allocator", group.Allocator);
+            json.WriteString("owner", group.Owner);
+            json.WriteStartArray("stack");
+            foreach (LeakFrame frame in group.Stack)
+            {
+                WriteFrame(json, frame);
+            }
+
+            json.WriteEndArray();
+            json.WriteStartArray("addresses");
+            foreach (string address in group.Addresses)
+            {
+                json.WriteStringValue(address);
+            }
+
+            json.WriteEndArray();
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+    }
+
+    private static void WriteFrame(Utf8JsonWriter json, LeakFrame frame)
+    {
+        json.WriteStartObject();
+        json.WriteString("kind", frame.Kind switch
+        {
+            LeakFrameKind.Native => "native",
+            LeakFrameKind.Managed => "managed",
+            _ => "runtime",
+        });
+        json.WriteString("method", frame.Method);
+        json.WriteString("module", frame.Module);
+        if (frame.Offset is { } offset)
+        {
+            json.WriteNumber("offset", offset);
+        }
+
+        json.WriteBoolean("inferred", false);
+        if (frame.Approximate)
+        {
+            json.WriteBoolean("approximate", true);
+        }
+
+        if (frame.Cut)
+        {
+            json.WriteBoolean("cut", true);
+        }
+
+        json.WriteEndObject();
+    }
+}

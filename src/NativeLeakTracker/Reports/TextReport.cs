@@ -1,0 +1,166 @@
+using System.Globalization;
+
+namespace NativeLeaks.Reports;
+
+/// <summary>The report for people: whether there is a leak, who allocated it, what was set aside and what was lost.</summary>
+internal static class TextReport
+{
+    private const int MaxGroups = 20;
+
+    public static void Write(NativeLeakReport report, TextWriter writer)
+    {
+        writer.WriteLine(Headline(report));
+        int number = 0;
+        foreach (LeakGroup group in report.Leaks.Take(MaxGroups))
+        {
+            writer.WriteLine();
+            WriteGroup(group, ++number, writer);
+        }
+
+        if (report.Leaks.Count > MaxGroups)
+        {
+            IEnumerable<LeakGroup> rest = report.Leaks.Skip(MaxGroups);
+            writer.WriteLine();
+            writer.WriteLine(
+                $"... and {Count(report.Leaks.Count - MaxGroups, "more stack")}: " +
+                Amount(rest.Sum(static g => g.Blocks), rest.Sum(static g => g.Bytes)));
+        }
+
+        WriteFooter(report, writer);
+    }
+
+    private static string Headline(NativeLeakReport report)
+    {
+        string scope = report.Capture.Scope;
+        return report.Leaks.Count == 0
+            ? $"No native leaks: nothing that was allocated {scope} is outstanding."
+            : $"{Count(report.Leaks.Count, "native leak")}: {Amount(report.LeakedBlocks, report.LeakedBytes)} " +
+              $"allocated {scope} were not freed.";
+    }
+
+    private static void WriteGroup(LeakGroup group, int number, TextWriter writer)
+    {
+        writer.WriteLine($"#{number}  {Amount(group.Blocks, group.Bytes)}   {group.Verdict}: not freed" + Sizes(group));
+        writer.WriteLine($"    allocated by {group.Api ?? "?"}   allocator {group.Allocator ?? "?"}   owner {group.Owner ?? "?"}");
+        // Outside the first managed frame there is only what started the program or the thread.
+        int outermost = group.Stack.Count;
+        while (outermost > 0 && group.Stack[outermost - 1].Kind != LeakFrameKind.Managed)
+        {
+            outermost--;
+        }
+
+        int shown = outermost == 0 ? group.Stack.Count : outermost;
+        LeakFrame? previous = null;
+        int hidden = 0;
+        foreach (LeakFrame frame in group.Stack.Take(shown))
+        {
+            if (frame.Kind == LeakFrameKind.Runtime)
+            {
+                hidden++;
+                continue;
+            }
+
+            FlushHidden(ref hidden, writer);
+            WriteBorder(previous, frame, writer);
+            WriteFrame(frame, writer);
+            previous = frame;
+        }
+
+        FlushHidden(ref hidden, writer);
+        if (shown < group.Stack.Count)
+        {
+            writer.WriteLine($"    [{Count(group.Stack.Count - shown, "outer frame")}: the start of the thread]");
+            if (group.Stack.Skip(shown).Any(static f => f.Cut))
+            {
+                WriteCut(writer);
+            }
+        }
+    }
+
+    private static string Sizes(LeakGroup group) =>
+        group.Blocks == 1 || group.SmallestBytes == group.LargestBytes
+            ? ""
+            : $" ({Number(group.SmallestBytes)} to {Number(group.LargestBytes)} bytes each)";
+
+    /// <summary>Stacks are printed innermost first, so what a line separates is called by what stands below it.</summary>
+    private static void WriteBorder(LeakFrame? inner, LeakFrame outer, TextWriter writer)
+    {
+        if (inner is not null && inner.Kind != outer.Kind)
+        {
+            writer.WriteLine(
+                inner.Kind == LeakFrameKind.Native
+                    ? "    ---- native above, managed below ----"
+                    : "    ---- managed above, native below ----");
+        }
+    }
+
+    private static void WriteFrame(LeakFrame frame, TextWriter writer)
+    {
+        string where = frame.Method is not null && frame.Offset is { } offset ? $"+0x{offset:x}" : "";
+        string module = frame.Method is not null && frame.Module is not null ? "   " + frame.Module : "";
+        string approximate = frame.Approximate ? "   (approximate: callers above it may be missing)" : "";
+        writer.WriteLine($"    {frame}{where}{module}{approximate}");
+        if (frame.Cut)
+        {
+            WriteCut(writer);
+        }
+    }
+
+    private static void WriteCut(TextWriter writer) => writer.WriteLine("    ... (outer frames are not known)");
+
+    private static void FlushHidden(ref int hidden, TextWriter writer)
+    {
+        if (hidden > 0)
+        {
+            writer.WriteLine($"    [{Count(hidden, "frame")} of the .NET runtime]");
+            hidden = 0;
+        }
+    }
+
+    private static void WriteFooter(NativeLeakReport report, TextWriter writer)
+    {
+        writer.WriteLine();
+        foreach (ExcludedBlocks excluded in report.Excluded)
+        {
+            string reason = excluded.Reason == "runtime"
+                ? "Runtime"
+                : $"{char.ToUpperInvariant(excluded.Reason[0])}{excluded.Reason[1..]} ({excluded.Rule})";
+            writer.WriteLine($"{reason}: {Amount(excluded.Blocks, excluded.Bytes)}.");
+        }
+
+        ReportedTotals totals = report.Totals;
+        writer.WriteLine(
+            $"Allocated {report.Capture.Scope}: " +
+            (totals.AllocatedBytes is { } bytes ? Amount(totals.AllocatedBlocks, bytes) : Count(totals.AllocatedBlocks, "block")) +
+            "; " +
+            $"outstanding: {Amount(totals.LiveBlocks, totals.LiveBytes)}.");
+        WriteLosses(report.Capture, writer);
+    }
+
+    private static void WriteLosses(ReportedCapture capture, TextWriter writer)
+    {
+        if (capture.Stacks == "approximate")
+        {
+            writer.WriteLine("Stacks are approximate: this runtime does not describe its tables, so frames may be missing.");
+        }
+
+        Loss(capture.Dropped, "allocation was not recorded", "allocations were not recorded", writer);
+        Loss(capture.Truncated, "stack was cut", "stacks were cut", writer);
+        Loss(capture.ApproximateStacks, "stack in this process is approximate", "stacks in this process are approximate", writer);
+        Loss(capture.UnseenImports, "import bypasses the hooks", "imports bypass the hooks", writer);
+    }
+
+    private static void Loss(long count, string singular, string plural, TextWriter writer)
+    {
+        if (count > 0)
+        {
+            writer.WriteLine($"Note: {Number(count)} {(count == 1 ? singular : plural)}.");
+        }
+    }
+
+    private static string Amount(long blocks, long bytes) => $"{Count(blocks, "block")}, {Count(bytes, "byte")}";
+
+    private static string Count(long count, string noun) => $"{Number(count)} {noun}{(count == 1 ? "" : "s")}";
+
+    private static string Number(long value) => value.ToString("N0", CultureInfo.InvariantCulture);
+}

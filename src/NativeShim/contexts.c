@@ -1,0 +1,145 @@
+/* The calling-context tree, and the managed code bodies that its nodes stand for.
+ *
+ * Nodes are found by (parent, pc, flags) in a hash that grows by levels: level n has 2^(10 + n) chains, new nodes enter the
+ * newest level, and a look-up goes from the newest to the oldest. Nothing is ever moved, so nobody waits: an insertion is one
+ * compare-and-swap on the head of a chain. Two threads that meet a new context while a level is being added can both make
+ * it; readers merge equal stacks. */
+#define _GNU_SOURCE
+#include "shim.h"
+
+#define FIRST_LEVEL_BITS 10
+#define LEVELS 18
+
+struct index {
+    uint32_t *levels[LEVELS];
+    uint32_t newest;
+    uint32_t entries; /* in the newest level */
+};
+static struct index node_index, code_index;
+
+static uint32_t *make_level(struct index *index, uint32_t level) {
+    uint32_t *chains = nltp_load_acquire(&index->levels[level]);
+    if (chains != NULL) return chains;
+    size_t size = sizeof(uint32_t) << (FIRST_LEVEL_BITS + level);
+    uint32_t *made = nltp_map(size < 4096 ? 4096 : size);
+    if (made == NULL) return NULL;
+    if (nltp_cas(&index->levels[level], &chains, made)) return made;
+    nltp_unmap(made, size);
+    return chains;
+}
+
+void nltp_contexts_init(void) {
+    make_level(&node_index, 0);
+    make_level(&code_index, 0);
+    nltp_table_take(NLT_TABLE_CONTEXTS, 1); /* NLT_CONTEXT_ROOT */
+}
+
+static uint32_t *chain_of(struct index *index, uint32_t level, uint64_t hash) {
+    return &nltp_load_acquire(&index->levels[level])[hash >> (64 - FIRST_LEVEL_BITS - level)];
+}
+
+/* Counts an insertion; a level that is as full as it has chains twice over gets a successor. */
+static void grow(struct index *index, uint32_t level) {
+    uint32_t entries = nltp_add(&index->entries, 1) + 1;
+    if (entries < (2u << (FIRST_LEVEL_BITS + level)) || level + 1 >= LEVELS) return;
+    if (nltp_load(&index->newest) == level && make_level(index, level + 1) != NULL) {
+        uint32_t expected = level;
+        if (nltp_cas(&index->newest, &expected, level + 1)) nltp_store(&index->entries, 0);
+    }
+}
+
+static inline uint64_t mix(uint64_t a, uint64_t b) {
+    uint64_t h = (a + UINT64_C(0x9E3779B97F4A7C15)) * UINT64_C(0xBF58476D1CE4E5B9) ^ b;
+    h *= UINT64_C(0x94D049BB133111EB);
+    h ^= h >> 32;
+    return h * UINT64_C(0x9E3779B97F4A7C15);
+}
+
+/* ---- code bodies --------------------------------------------------------------------------------------------------- */
+
+static uint32_t find_code(const struct nltp_code_identity *identity, uint64_t hash) {
+    const struct nlt_code *codes = nltp_table(NLT_TABLE_CODES);
+    for (int level = (int)nltp_load_acquire(&code_index.newest); level >= 0; level--)
+        for (uint32_t id = nltp_load_acquire(chain_of(&code_index, (uint32_t)level, hash)); id != 0; id = codes[id].next)
+            if (codes[id].start == identity->start && codes[id].method == identity->method) return id;
+    return 0;
+}
+
+/* Collected code can give way to other code at the same place with the same descriptor address: such a body is entered
+ * anew for every node, which is made while the code is on the stack. */
+static uint32_t code_id(uintptr_t pc) {
+    struct nltp_code_identity identity;
+    if (!nltp_clr_identify(pc, &identity)) return 0;
+    bool shared = !(identity.flags & NLT_CODE_COLLECTIBLE);
+    uint64_t hash = mix(identity.start, identity.method);
+    uint32_t id = shared ? find_code(&identity, hash) : 0;
+    if (id != 0) return id;
+    id = nltp_table_take(NLT_TABLE_CODES, 1);
+    if (id == 0) return 0;
+    struct nlt_code *code = (struct nlt_code *)nltp_table(NLT_TABLE_CODES) + id;
+    code->start = identity.start;
+    code->method = identity.method;
+    code->type = identity.type;
+    code->kind = identity.kind;
+    code->flags = identity.flags;
+    code->name = identity.name[0] != 0 ? nltp_string(identity.name) : 0;
+    if (!shared) return id;
+    uint32_t level = nltp_load_acquire(&code_index.newest);
+    uint32_t *chain = chain_of(&code_index, level, hash);
+    uint32_t head = nltp_load_acquire(chain);
+    do code->next = head;
+    while (!nltp_cas(chain, &head, id));
+    grow(&code_index, level);
+    return id;
+}
+
+/* ---- nodes --------------------------------------------------------------------------------------------------------- */
+
+static void describe(struct nlt_context *node, uintptr_t pc, bool exact) {
+    struct nltp_object object;
+    if (nltp_find_object(exact ? pc : pc - 1, &object)) {
+        node->kind = NLT_FRAME_NATIVE;
+        node->object = nltp_module_id(&object);
+        return;
+    }
+    node->object = code_id(exact ? pc + 1 : pc);
+    node->kind = node->object != 0 ? NLT_FRAME_MANAGED : NLT_FRAME_UNKNOWN;
+}
+
+static uint32_t search(struct nlt_context *nodes, uint32_t parent, const struct nltp_frame *frame, uint64_t hash) {
+    for (int level = (int)nltp_load_acquire(&node_index.newest); level >= 0; level--)
+        for (uint32_t id = nltp_load_acquire(chain_of(&node_index, (uint32_t)level, hash)); id != 0; id = nodes[id].next)
+            if (nodes[id].pc == frame->pc && nodes[id].parent == parent && nodes[id].flags == frame->flags) return id;
+    return 0;
+}
+
+uint32_t nltp_context_child(uint32_t parent, const struct nltp_frame *frame) {
+    struct nlt_context *nodes = nltp_table(NLT_TABLE_CONTEXTS);
+    uint64_t hash = mix(frame->pc, (uint64_t)parent << 8 | frame->flags);
+    uint32_t found = search(nodes, parent, frame, hash);
+    if (NLTP_LIKELY(found != 0)) return found;
+
+    uint32_t id = nltp_table_take(NLT_TABLE_CONTEXTS, 1);
+    if (id == 0) return 0;
+    struct nlt_context *node = &nodes[id];
+    node->pc = frame->pc;
+    node->parent = parent;
+    node->flags = frame->flags;
+    node->depth = nodes[parent].depth < UINT16_MAX ? (uint16_t)(nodes[parent].depth + 1) : UINT16_MAX;
+    describe(node, frame->pc, (frame->flags & NLT_FRAME_EXACT_PC) != 0);
+
+    uint32_t level = nltp_load_acquire(&node_index.newest);
+    uint32_t *chain = chain_of(&node_index, level, hash);
+    uint32_t head = nltp_load_acquire(chain);
+    for (;;) {
+        node->next = head;
+        if (nltp_cas(chain, &head, id)) break;
+        found = search(nodes, parent, frame, hash);
+        if (found != 0) { /* another thread was first: the node taken stays unused */
+            node->kind = NLT_FRAME_UNKNOWN;
+            return found;
+        }
+    }
+    grow(&node_index, level);
+    return id;
+}

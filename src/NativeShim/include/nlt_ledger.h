@@ -1,0 +1,227 @@
+/* The ledger: the tables that the capture engine writes and that every reader reads.
+ *
+ * This header is the contract between the C side and the C# side. Nothing else of the engine is visible to a reader;
+ * src/NativeLeakTracker/Ledger/ mirrors these structures and a test compares the two, field by field.
+ *
+ *   base                                                                            base + size_bytes
+ *   +--------+---------+---------+-------+----------+--------+---------+--------+-----------+
+ *   | header | threads | modules | codes | contexts | epochs | strings | chunks | directory |
+ *   +--------+---------+---------+-------+----------+--------+---------+--------+-----------+
+ *                                                                        |          |
+ *                                the chunks that exist, in order of birth, and the directory by address:
+ *                                one entry for each 64 MB of address space, 0 where no block ever lived
+ *                                                                        v          v
+ *                                                   +----------------------------------------+
+ *                                                   | chunk: a live word for each 32 bytes   |
+ *                                                   | of those 64 MB (2,097,152 words)       |
+ *                                                   +----------------------------------------+
+ *
+ * Invariants
+ *   - All integers are little-endian; every structure is free of implicit padding; all tables are append-only but for the
+ *     live words and the counters, so a reader needs no lock: it reads `count` (acquire) and then that many entries.
+ *   - Table offsets count from the ledger's first byte, so that the ledger can stand at another address in a reader.
+ *   - Chunks are named by their address in the tracked process (private home).
+ *   - Memory that was never written reads as zero; id 0 of every table means "none" and is never handed out.
+ */
+#ifndef NLT_LEDGER_H
+#define NLT_LEDGER_H
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define NLT_LEDGER_MAGIC UINT64_C(0x31475244454c544e) /* "NTLEDRG1" */
+#define NLT_LEDGER_VERSION 1u
+
+/* ---- tables ------------------------------------------------------------------------------------------------------ */
+
+enum nlt_table_id {
+    NLT_TABLE_THREADS,
+    NLT_TABLE_MODULES,
+    NLT_TABLE_CODES,
+    NLT_TABLE_CONTEXTS,
+    NLT_TABLE_EPOCHS,
+    NLT_TABLE_STRINGS,
+    NLT_TABLE_CHUNKS,
+    NLT_TABLE_DIRECTORY,
+    NLT_TABLE_COUNT
+};
+
+struct nlt_table {
+    uint64_t offset_bytes; /* from the ledger's first byte                                                            */
+    uint32_t entry_bytes;
+    uint32_t capacity;     /* entries                                                                                 */
+    uint32_t count;        /* entries handed out, entry 0 included; grows only (atomic). Strings: bytes               */
+    uint32_t reserved;
+};
+static_assert(sizeof(struct nlt_table) == 24, "layout");
+
+/* ---- header ------------------------------------------------------------------------------------------------------ */
+
+/* Losses and approximations that belong to no thread. Written with relaxed atomic additions, on slow paths only. */
+struct nlt_loss_counters {
+    uint64_t dropped_blocks;        /* allocations that could not be recorded (no memory for a chunk, id space full)     */
+    uint64_t truncated_stacks;      /* walks that met a stack deeper than NLT_MAX_FRAMES                                 */
+    uint64_t contexts_full;         /* walks that ended in a shallower context because the context table was full        */
+    uint64_t unseen_imports;        /* pointers to libc's functions that were bound before the hooks and not rebound     */
+    uint64_t close_blocks;          /* blocks that share a live word with a neighbour (allocators other than glibc's)    */
+    uint64_t lost_threads;          /* threads without state of their own: recorded, in the shared thread entry          */
+    uint64_t unknown_modules;       /* module table full: frames of the module keep their address only                   */
+    uint64_t reserved[9];
+};
+static_assert(sizeof(struct nlt_loss_counters) == 128, "layout");
+
+enum nlt_mode { NLT_MODE_NONE = 0, NLT_MODE_PRELOAD = 1, NLT_MODE_LATE = 2 };
+
+struct nlt_header {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t header_bytes;
+    uint64_t size_bytes;            /* of header and tables; chunks lie outside                                          */
+    uint64_t base_address;          /* of the ledger in the tracked process                                              */
+    uint32_t pid;
+    uint32_t mode;                  /* enum nlt_mode                                                                     */
+    uint64_t started_unix_ns;
+    uint64_t shim_base;             /* the shim's own load address: its frames are not the program's                     */
+    uint32_t current_epoch;         /* what the next block is stamped with; 0: not recording                             */
+    uint32_t session;               /* one period with the hooks in place; a detach ends it                              */
+    uint32_t unwind_clr;            /* 0 no runtime met, 1 exact managed unwinding, 2 descriptor unknown: approximate     */
+    uint32_t reserved32;
+    struct nlt_loss_counters losses;
+    struct nlt_table tables[NLT_TABLE_COUNT];
+    uint64_t reserved[36];
+};
+static_assert(offsetof(struct nlt_header, losses) == 72, "layout");
+static_assert(offsetof(struct nlt_header, tables) == 200, "layout");
+static_assert(sizeof(struct nlt_header) == 680, "layout");
+
+/* ---- threads: who records, and how much ---------------------------------------------------------------------------- */
+
+/* One entry a thread, recycled when the thread ends; the counters go on (they are sums over all owners of the entry).
+ * Written by the owning thread only (entry 0: by any thread, atomically). 128 bytes: no entry shares a cache line. */
+struct nlt_thread {
+    uint32_t tid;                   /* 0 when the entry is free                                                          */
+    uint32_t scope_tag;             /* the flow's current scope; 0 none                                                  */
+    uint64_t allocated_blocks;
+    uint64_t allocated_bytes;
+    uint64_t freed_blocks;
+    uint64_t freed_bytes;
+    uint64_t untracked_frees;       /* blocks that were not recorded: older than the session, or foreign                 */
+    uint64_t approximate_stacks;    /* walks that had to use a frame pointer where no unwind rule was known              */
+    uint64_t broken_stacks;         /* walks that ended before the thread's bottom                                       */
+    uint64_t walks;
+    uint64_t reserved[7];
+};
+static_assert(sizeof(struct nlt_thread) == 128, "layout");
+
+/* ---- modules: ELF objects that appeared in a stack ------------------------------------------------------------------ */
+
+#define NLT_MODULE_UNLOADED 1u
+
+struct nlt_module {
+    uint64_t start;                 /* first mapped byte                                                                 */
+    uint64_t end;                   /* one past the last                                                                 */
+    uint64_t load_bias;             /* l_addr: file address + load_bias = memory address                                 */
+    uint32_t path;                  /* offset in the string table; 0 unknown                                             */
+    uint32_t flags;
+    uint32_t generation;            /* of the object list when the module was first met                                  */
+    uint32_t reserved32;
+    uint64_t reserved;
+};
+static_assert(sizeof(struct nlt_module) == 48, "layout");
+
+/* ---- codes: bodies of managed code that appeared in a stack ---------------------------------------------------------- */
+
+enum nlt_code_kind {
+    NLT_CODE_UNKNOWN = 0,           /* executable memory of nobody we know                                               */
+    NLT_CODE_JIT = 1,               /* compiled at run time (any tier)                                                   */
+    NLT_CODE_R2R = 2,               /* precompiled, in the assembly's own image                                          */
+    NLT_CODE_STUB = 3               /* made by the runtime: IL stubs of P/Invoke, delegates, ...                         */
+};
+#define NLT_CODE_COLLECTIBLE 1u     /* the code's memory may be reused: identity was copied when the entry was made      */
+#define NLT_CODE_DYNAMIC 2u         /* DynamicMethod: `name` is all there is                                             */
+
+struct nlt_code {
+    uint64_t start;                 /* first byte of the body (of the main body, for a funclet)                          */
+    uint64_t method;                /* MethodDesc*, 0 unknown                                                            */
+    uint64_t type;                  /* MethodTable* of the declaring type, 0 unknown                                     */
+    uint32_t name;                  /* offset in the string table; 0: ask the runtime                                    */
+    uint16_t kind;                  /* enum nlt_code_kind                                                                */
+    uint16_t flags;
+    uint32_t next;                  /* hash chain                                                                        */
+    uint32_t reserved;
+};
+static_assert(sizeof(struct nlt_code) == 40, "layout");
+
+/* ---- contexts: the calling-context tree ------------------------------------------------------------------------------ */
+
+#define NLT_MAX_FRAMES 4096u
+#define NLT_MAX_CONTEXTS (1u << 28)
+#define NLT_CONTEXT_ROOT 1u         /* every stack begins below this node                                                */
+
+enum nlt_frame_kind { NLT_FRAME_UNKNOWN = 0, NLT_FRAME_NATIVE = 1, NLT_FRAME_MANAGED = 2 };
+#define NLT_FRAME_APPROXIMATE 1u    /* found by a frame pointer: frames between it and its callee may be missing         */
+#define NLT_FRAME_EXACT_PC 2u       /* interrupted here by a signal: pc is an instruction, not a return address          */
+#define NLT_FRAME_TRUNCATED 4u      /* frames between this one and the root were cut                                     */
+#define NLT_FRAME_BROKEN 8u         /* outermost frame that could be found: the walk ended before the thread's bottom    */
+
+/* id = index. A node is complete before it can be found and never changes afterwards. */
+struct nlt_context {
+    uint64_t pc;                    /* return address (or NLT_FRAME_EXACT_PC)                                            */
+    uint32_t parent;                /* the caller's node; NLT_CONTEXT_ROOT for the outermost                             */
+    uint32_t next;                  /* hash chain                                                                        */
+    uint32_t object;                /* module id (native) or code id (managed)                                           */
+    uint8_t kind;                   /* enum nlt_frame_kind                                                               */
+    uint8_t flags;
+    uint16_t depth;                 /* frames from the root, saturating                                                  */
+    uint64_t reserved;
+};
+static_assert(sizeof(struct nlt_context) == 32, "layout");
+
+/* ---- epochs: when, and for whom, a block was made --------------------------------------------------------------------- */
+
+struct nlt_epoch {
+    uint32_t session;
+    uint32_t scope_tag;
+    uint32_t gc_count;
+    uint32_t time_ms;               /* since started_unix_ns                                                             */
+    uint64_t reserved[2];
+};
+static_assert(sizeof(struct nlt_epoch) == 32, "layout");
+#define NLT_EPOCH_OLDER 1u          /* of blocks that are older than the recording and were resized while it ran         */
+
+/* ---- chunks: where live words are --------------------------------------------------------------------------------------- */
+
+struct nlt_chunk {
+    uint64_t heap_start;            /* first address of the 64 MB that it describes                                      */
+    uint64_t words;                 /* address of its words in the tracked process                                       */
+};
+static_assert(sizeof(struct nlt_chunk) == 16, "layout");
+
+/* ---- live words -------------------------------------------------------------------------------------------------------- */
+
+/*  63                       36 35       21 20   19                     0
+ * +---------------------------+-----------+----+------------------------+
+ * | context (28)              | size (15) |half| epoch (20)             |
+ * +---------------------------+-----------+----+------------------------+
+ *
+ * The word of a block at address p stands at chunk(p >> 26)[(p >> 5) & 0x1fffff]. `half` is bit 4 of p, so that a free
+ * of another address within the same 32 bytes is not mistaken for a free of the block. A size that does not fit
+ * (NLT_SIZE_ESCAPE) stands as a plain byte count in the following word, which such a block covers and no other can own;
+ * where that word belongs to the next chunk it is the first word of that chunk.
+ *
+ * Written by the thread that owns the block (after the real allocation, before the real release), relaxed. */
+#define NLT_WORD_HEAP_SHIFT 5
+#define NLT_CHUNK_HEAP_SHIFT 26
+#define NLT_CHUNK_WORDS (UINT64_C(1) << (NLT_CHUNK_HEAP_SHIFT - NLT_WORD_HEAP_SHIFT))
+#define NLT_CHUNK_BYTES (NLT_CHUNK_WORDS * 8)
+#define NLT_ADDRESS_BITS 47
+#define NLT_DIRECTORY_ENTRIES (UINT64_C(1) << (NLT_ADDRESS_BITS - NLT_CHUNK_HEAP_SHIFT))
+#define NLT_SIZE_BITS 15
+#define NLT_SIZE_ESCAPE ((1u << NLT_SIZE_BITS) - 1)
+#define NLT_EPOCH_BITS 20
+#define NLT_WORD_HALF_SHIFT 20
+#define NLT_WORD_SIZE_SHIFT 21
+#define NLT_WORD_CONTEXT_SHIFT 36
+
+#endif

@@ -1,0 +1,215 @@
+/* What the files of the shim know of each other. Names: nlt_x is exported, nltp_x crosses files, the rest is static.
+ *
+ *   hooks.c -> record.c -> walk.c -> rules.c -> unwind_elf.c, unwind_clr.c
+ *                  |          '----> contexts.c
+ *                  '--> blocks.c, threads.c
+ *   lifecycle.c: ledger.c, rebind.c, stats.c            modules.c: objects and their generation */
+#ifndef NLTP_SHIM_H
+#define NLTP_SHIM_H
+
+#include "include/nlt_control.h"
+#include "include/nlt_ledger.h"
+#include "os.h"
+
+/* ---- ledger.c ------------------------------------------------------------------------------------------------------ */
+
+/* NULL until nltp_ledger_create(). Never unmapped. */
+extern struct nlt_header *nltp_ledger NLTP_HIDDEN;
+
+bool nltp_ledger_create(enum nlt_mode mode);
+void *nltp_table(enum nlt_table_id id);
+/* Reserves one entry (for strings: `entries` bytes); 0 when the table is full. */
+uint32_t nltp_table_take(enum nlt_table_id id, uint32_t entries);
+/* Copies a text into the string table; 0 when it is full. Longer texts than 1,023 bytes are cut. */
+uint32_t nltp_string(const char *text);
+/* Makes a new epoch of the current session; 0 when none is left. */
+uint32_t nltp_epoch_create(uint32_t scope_tag);
+
+/* ---- threads.c ----------------------------------------------------------------------------------------------------- */
+
+struct nltp_registers {
+    uintptr_t pc, sp, bp;
+    bool exact_pc; /* pc is where the thread stands, not where a call returns to */
+};
+
+struct nltp_frame {
+    uintptr_t pc;
+    uint8_t flags; /* NLT_FRAME_* */
+};
+
+/* What a thread needs to record; mapped when it first allocates, reused by a later thread when it ends. */
+struct nltp_thread {
+    struct nlt_thread *entry;
+    struct nltp_thread *next_free;
+    struct nltp_frame frames[NLT_MAX_FRAMES];
+};
+
+/* All of the shim's thread-local storage: kept small, because a late start takes it from the surplus that the dynamic
+ * linker reserves for every library (capture-facts: at most 64 bytes). */
+struct nltp_tls {
+    struct nltp_thread *thread; /* NULL: not prepared */
+    uint32_t quiet;             /* >0: allocations are not recorded */
+    uint8_t busy;               /* inside the recorder: a signal handler that allocates must not touch `thread` */
+    uint8_t retired;            /* the thread's last destructor ran: no state may be prepared again */
+};
+extern __thread struct nltp_tls nltp_tls NLTP_HIDDEN;
+
+void nltp_threads_init(void);
+/* The calling thread's entry for counters; the shared entry 0 where it has none. */
+struct nlt_thread *nltp_thread_entry(void);
+/* State for one walk: the calling thread's own, or a borrowed one; NULL only when there is no memory. */
+struct nltp_thread *nltp_thread_enter(void);
+void nltp_thread_leave(struct nltp_thread *thread);
+/* Adds to a counter of `entry`, which may be the shared one. */
+void nltp_count(struct nlt_thread *entry, uint64_t *counter, uint64_t amount);
+/* After fork, in the child: only the calling thread is left. */
+void nltp_threads_after_fork(void);
+
+/* ---- modules.c ----------------------------------------------------------------------------------------------------- */
+
+struct nltp_object {
+    uintptr_t start, end, load_bias;
+    const uint8_t *eh_frame_header; /* NULL: the object has none */
+    const struct link_map *map;
+};
+
+/* The ELF object that holds `pc`. Lock-free, safe in signal handlers. */
+bool nltp_find_object(uintptr_t pc, struct nltp_object *object);
+/* Module id of an object that is loaded now; 0 when the table is full. */
+uint32_t nltp_module_id(const struct nltp_object *object);
+/* Grows whenever objects were unloaded: rules from before must not be used. */
+uint32_t nltp_module_generation(void);
+void nltp_modules_unloaded(void);
+/* Tells of every object that is loaded now (late start; takes the dynamic linker's lock, so never from a hook). */
+void nltp_modules_scan(void);
+
+/* ---- rules.c: how to get from a frame to its caller ------------------------------------------------------------------ */
+
+enum nltp_rule_kind {
+    NLTP_RULE_NONE = 0,    /* no rule known: frame pointer, marked approximate */
+    NLTP_RULE_SP,          /* CFA = sp + cfa_offset */
+    NLTP_RULE_BP,          /* CFA = bp + cfa_offset */
+    NLTP_RULE_DEREF_BP,    /* CFA = *(bp + base_offset) + cfa_offset: realigned frames of gcc */
+    NLTP_RULE_DEREF_SP,    /* CFA = *(sp + base_offset) + cfa_offset: hand-written assembly */
+    NLTP_RULE_SIGNAL,      /* the caller's registers stand in the ucontext at sp */
+    NLTP_RULE_END          /* bottom of the thread */
+};
+enum nltp_bp_kind {
+    NLTP_BP_SAME = 0,      /* not saved here: still in the register */
+    NLTP_BP_AT_CFA,        /* saved at CFA + bp_offset * 8 */
+    NLTP_BP_AT_BP          /* saved at bp + bp_offset * 8 */
+};
+
+/* 8 bytes, so that it can be cached in one atomic word. */
+struct nltp_rule {
+    uint8_t kind : 4;
+    uint8_t bp_kind : 2;
+    uint8_t managed : 1;
+    uint8_t uncached : 1;  /* code memory that can be reused without notice */
+    int8_t ra_offset;      /* return address at CFA + ra_offset * 8; -1 nearly everywhere */
+    int16_t bp_offset;     /* * 8 */
+    int32_t cfa_offset : 20;  /* * 8: frames of up to 4 MB */
+    int32_t base_offset : 12; /* * 8: for the DEREF kinds */
+};
+#define NLTP_MAX_CFA_OFFSET ((1 << 19) - 1)
+#define NLTP_MAX_BASE_OFFSET ((1 << 11) - 1)
+_Static_assert(sizeof(struct nltp_rule) == 8, "one atomic word");
+
+/* Rule for the frame at `pc` (`exact`: an interrupted instruction; else a return address, looked up at pc - 1). */
+struct nltp_rule nltp_rule_for(uintptr_t pc, bool exact);
+
+/* unwind_elf.c, unwind_clr.c: where rules come from. False: this pc is not theirs. */
+bool nltp_elf_rule(const struct nltp_object *object, uintptr_t pc, bool exact, struct nltp_rule *rule);
+bool nltp_clr_rule(uintptr_t pc, bool exact, struct nltp_rule *rule);
+
+struct nltp_code_identity {
+    uintptr_t start, method, type;
+    uint16_t kind, flags;
+    char name[256]; /* of dynamic methods; else empty */
+};
+/* Who the managed code at `pc` is. Only while that code is on a stack: it cannot be collected then. */
+bool nltp_clr_identify(uintptr_t pc, struct nltp_code_identity *identity);
+/* Told of each new module, to find the runtime; cheap for all others. */
+void nltp_clr_object_seen(const struct nltp_object *object);
+
+/* ---- walk.c -------------------------------------------------------------------------------------------------------- */
+
+/* Context id of the stack that begins at `registers`. */
+uint32_t nltp_walk(const struct nltp_registers *registers, struct nlt_thread *entry);
+/* The frames themselves, innermost first. Returns their number. */
+uint32_t nltp_walk_frames(struct nltp_registers registers, struct nltp_frame *frames, uint32_t capacity,
+                          struct nlt_thread *entry);
+
+/* ---- contexts.c ---------------------------------------------------------------------------------------------------- */
+
+/* Finds or makes the child of `parent`; 0 when the table is full. Lock-free. */
+uint32_t nltp_context_child(uint32_t parent, const struct nltp_frame *frame);
+void nltp_contexts_init(void);
+
+/* ---- blocks.c ------------------------------------------------------------------------------------------------------ */
+
+/* Puts the word of a block down; false: no memory for its chunk (counted). */
+bool nltp_block_put(uintptr_t address, size_t size_bytes, uint32_t context, uint32_t epoch);
+
+struct nltp_block {
+    uint64_t word; /* 0: not a tracked block */
+    uint64_t size_bytes;
+};
+/* Takes the word of a block away and returns it. */
+struct nltp_block nltp_block_take(uintptr_t address);
+/* Puts back what nltp_block_take() took: the release did not happen. */
+void nltp_block_restore(uintptr_t address, struct nltp_block block);
+uint32_t nltp_word_context(uint64_t word);
+uint32_t nltp_word_epoch(uint64_t word);
+
+/* ---- record.c: the one place where recording is ordered against the real call ----------------------------------------- */
+
+/* In a hook: the caller's registers. The hook must have a frame pointer (see CMakeLists). */
+#define NLTP_CALLER()                                                                                                  \
+    (struct nltp_registers) {                                                                                          \
+        .pc = (uintptr_t)__builtin_return_address(0), .sp = (uintptr_t)__builtin_frame_address(0) + 16,                \
+        .bp = *(uintptr_t *)__builtin_frame_address(0)                                                                 \
+    }
+
+void nltp_record_allocation(void *pointer, size_t size_bytes, struct nltp_registers caller);
+void nltp_record_release(void *pointer);
+/* Around a real realloc: take before, settle after. */
+struct nltp_block nltp_record_resize_begin(void *pointer);
+void nltp_record_resize_end(void *pointer, struct nltp_block old, void *result, size_t size_bytes,
+                            struct nltp_registers caller);
+
+/* ---- hooks.c ------------------------------------------------------------------------------------------------------- */
+
+struct nltp_hook {
+    const char *name;
+    void *hook;
+    void **real; /* the function that the hook calls */
+};
+extern const struct nltp_hook nltp_hooks[] NLTP_HIDDEN;
+extern const unsigned nltp_hook_count NLTP_HIDDEN;
+/* Index in nltp_hooks; -1 when no hook has that name. */
+int nltp_hook_named(const char *name);
+
+/* Finds the functions behind the hooks: the next in line under LD_PRELOAD, the ones in force on a late start. */
+bool nltp_hooks_resolve(bool preloaded);
+
+/* ---- rebind.c ------------------------------------------------------------------------------------------------------ */
+
+/* Points every import of a hooked function at its hook, releases first. Later loads and dlsym() bind there by themselves,
+ * because the defining library's symbol table says so. Returns an enum nlt_status; *rebound: imports changed. */
+int nltp_rebind(uint32_t *rebound);
+/* Only the symbol table of the defining library: under LD_PRELOAD the imports are bound to the hooks already. */
+int nltp_rebind_exports(void);
+/* Gives every import and the symbol table back, releases last. */
+int nltp_rebind_undo(void);
+
+/* ---- lifecycle.c, stats.c ------------------------------------------------------------------------------------------ */
+
+/* A preloaded shim starts with the first call of a hook. False: not now (the real functions are being looked up). */
+bool nltp_begin_preloaded(void);
+
+void nltp_stats_init(void);
+/* Appends the counters as a line of JSON to the file that NATIVELEAKS_STATS names, if it does. */
+void nltp_stats_append(void);
+
+#endif
