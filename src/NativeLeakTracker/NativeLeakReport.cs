@@ -143,7 +143,8 @@ public sealed record LeakFrame(
 }
 
 /// <summary>Outstanding blocks that nobody is blamed for.</summary>
-/// <param name="Reason"><c>runtime</c>: the .NET runtime's own; <c>suppressed</c>: matched by a rule.</param>
+/// <param name="Reason"><c>runtime</c>: the .NET runtime's own; <c>suppressed</c>: matched by a rule;
+/// <c>otherScope</c>: allocated by threads outside the scope's flow.</param>
 /// <param name="Rule">The rule that matched, where there is one.</param>
 /// <param name="Blocks">Number of blocks.</param>
 /// <param name="Bytes">Sum of the requested sizes.</param>

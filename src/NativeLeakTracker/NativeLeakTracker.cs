@@ -15,13 +15,15 @@ namespace NativeLeaks;
 /// Bind(statement, blob);
 /// t.AssertNoLeaks();
 /// </code>
-/// A tracker covers the whole process from <see cref="Start()"/> on. All members may be called from any thread.
+/// A tracker covers the flow in which it was started: the calling method, what it calls, and the tasks, timers and threads
+/// that are started there. Native threads are covered too while only one tracker is open. All members may be called from any
+/// thread.
 /// </remarks>
 public sealed class NativeLeakTracker : IDisposable
 {
     private readonly NativeLeakOptions _options;
     private readonly LedgerReader? _ledger;
-    private readonly uint _firstEpoch;
+    private readonly FlowScope? _scope;
     private readonly CaptureCounters _before;
     private readonly DateTimeOffset _started = DateTimeOffset.UtcNow;
     private readonly long _firstSequence;
@@ -34,12 +36,8 @@ public sealed class NativeLeakTracker : IDisposable
         {
             _ledger = ShimEngine.Ledger!;
             _before = _ledger.SumCounters();
-            _firstEpoch = ShimLibrary.OpenScope();
-            if (_firstEpoch == 0)
-            {
-                throw new InvalidOperationException(
-                    "No more scopes can be opened in this process: Start() was called more than a million times.");
-            }
+            _scope = FlowScope.Open() ?? throw new InvalidOperationException(
+                "No more scopes can be opened in this process: Start() was called half a million times.");
         }
         else if (ShimEngine.IsSupportedPlatform)
         {
@@ -112,7 +110,7 @@ public sealed class NativeLeakTracker : IDisposable
         using QuietRegion quiet = QuietRegion.Enter();
         return _ledger is null
             ? WrapperAnalysis.Report(_firstSequence, _started)
-            : ReportBuilder.Build(_ledger, _firstEpoch, _before, _started, "since Start()", "running");
+            : ReportBuilder.Build(_ledger, BlockFilter.Flow(_ledger, _scope!), _before, _started, "since Start()", "running");
     }
 
     /// <summary>Throws when native memory that was allocated in the scope is outstanding.</summary>
@@ -142,13 +140,13 @@ public sealed class NativeLeakTracker : IDisposable
             return;
         }
 
-        if (_ledger is null)
+        if (_scope is null)
         {
             WrapperLedger.Shared.Close();
         }
         else
         {
-            ShimLibrary.CloseScope();
+            _scope.Close();
         }
     }
 }

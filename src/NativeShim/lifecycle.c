@@ -7,7 +7,7 @@
 #include <pthread.h>
 
 static pthread_mutex_t control_lock = PTHREAD_MUTEX_INITIALIZER; /* never taken by a hook */
-static uint32_t open_scopes;
+static uint32_t open_scopes, scope_tags;
 static bool hooks_in_place;
 
 static void after_fork_in_child(void) {
@@ -25,12 +25,13 @@ static bool begin(enum nlt_mode mode) {
     return true;
 }
 
-static uint32_t open_scope(void) {
-    uint32_t epoch = nltp_epoch_create(0);
-    if (epoch == 0) return 0;
+/* Begins an epoch for all that is outside of every scope. */
+static bool start_recording(void) {
+    uint32_t everybody = nltp_epoch_create(0);
+    if (everybody == 0) return false;
     open_scopes++;
-    nltp_store_release(&nltp_ledger->current_epoch, epoch);
-    return epoch;
+    nltp_store_release(&nltp_ledger->current_epoch, everybody);
+    return true;
 }
 
 /* ---- preloaded ------------------------------------------------------------------------------------------------------ */
@@ -44,7 +45,7 @@ bool nltp_begin_preloaded(void) {
         hooks_in_place = true;
         nltp_stats_init();
         nltp_rebind_exports();
-        open_scope();
+        start_recording();
     }
     errno = saved_errno;
     return resolved;
@@ -135,7 +136,11 @@ uint32_t nlt_rebind(void) {
 
 uint32_t nlt_scope_open(void) {
     pthread_mutex_lock(&control_lock);
-    uint32_t epoch = hooks_in_place ? open_scope() : 0;
+    uint32_t epoch = 0;
+    if (hooks_in_place && start_recording()) {
+        epoch = nltp_epoch_create(++scope_tags);
+        if (epoch == 0) open_scopes--;
+    }
     pthread_mutex_unlock(&control_lock);
     return epoch;
 }
@@ -150,4 +155,8 @@ int nlt_thread_quiet(int on) {
     if (on) nltp_tls.quiet++;
     else if (nltp_tls.quiet > 0) nltp_tls.quiet--;
     return (int)nltp_tls.quiet;
+}
+
+void nlt_thread_scope(uint32_t epoch) {
+    nltp_tls.scope_epoch = epoch;
 }

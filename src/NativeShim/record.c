@@ -17,8 +17,10 @@ static NLTP_NOINLINE void put(void *pointer, size_t size_bytes, uint32_t epoch, 
     nltp_count(entry, &entry->allocated_bytes, size_bytes);
 }
 
+/* 0: not recording. */
 static inline uint32_t current_epoch(void) {
-    return NLTP_UNLIKELY(nltp_ledger == NULL) ? 0 : nltp_load(&nltp_ledger->current_epoch);
+    uint32_t everybody = NLTP_UNLIKELY(nltp_ledger == NULL) ? 0 : nltp_load(&nltp_ledger->current_epoch);
+    return everybody != 0 && nltp_tls.scope_epoch != 0 ? nltp_tls.scope_epoch : everybody;
 }
 
 void nltp_record_allocation(void *pointer, size_t size_bytes, struct nltp_registers caller) {

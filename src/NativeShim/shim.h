@@ -49,6 +49,7 @@ struct nltp_thread {
 struct nltp_tls {
     struct nltp_thread *thread; /* NULL: not prepared */
     uint32_t quiet;             /* >0: allocations are not recorded */
+    uint32_t scope_epoch;       /* of the scope that the thread runs in; 0: none */
     uint8_t busy;               /* inside the recorder: a signal handler that allocates must not touch `thread` */
     uint8_t retired;            /* the thread's last destructor ran: no state may be prepared again */
 };

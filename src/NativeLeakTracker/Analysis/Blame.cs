@@ -27,6 +27,9 @@ internal static class Blame
         return false;
     }
 
+    public static bool HasManagedFrame(IReadOnlyList<ResolvedFrame> stack) =>
+        stack.Any(static f => f.Frame.Kind == LeakFrameKind.Managed);
+
     /// <summary>The module whose code called the allocation function.</summary>
     public static string? Allocator(IReadOnlyList<ResolvedFrame> stack) =>
         (First(stack, static f => f.Role != ModuleRole.CRuntime) ?? FirstOrNull(stack))?.Frame.Module;

@@ -13,18 +13,18 @@ internal sealed record LeakFindings(
 /// <summary>Judges outstanding blocks by the verdict contract (docs/verdicts.md), as far as stacks alone tell.</summary>
 internal static class LeakAnalysis
 {
-    public static LeakFindings Judge(LedgerReader ledger, uint firstEpoch)
+    public static LeakFindings Judge(LedgerReader ledger, BlockFilter filter)
     {
         var resolver = new ContextResolver(ledger);
         var leaks = new Dictionary<string, (IReadOnlyList<ResolvedFrame> Stack, LiveGroup Group)>();
         var excluded = new Dictionary<(string Reason, string? Rule), (long Blocks, long Bytes)>();
         long liveBlocks = 0, liveBytes = 0;
-        foreach (LiveGroup group in LiveGroups.Collect(ledger, firstEpoch))
+        foreach ((Belonging belonging, LiveGroup group) in LiveGroups.Collect(ledger, filter))
         {
             liveBlocks += group.Blocks;
             liveBytes += group.Bytes;
             IReadOnlyList<ResolvedFrame> stack = resolver.Resolve(group.Context);
-            if (Exclusion(stack) is { } reason)
+            if (Exclusion(stack, belonging, filter) is { } reason)
             {
                 (long blocks, long bytes) = excluded.GetValueOrDefault(reason);
                 excluded[reason] = (blocks + group.Blocks, bytes + group.Bytes);
@@ -52,11 +52,19 @@ internal static class LeakAnalysis
             liveBytes);
     }
 
-    private static (string Reason, string? Rule)? Exclusion(IReadOnlyList<ResolvedFrame> stack)
+    private static (string Reason, string? Rule)? Exclusion(
+        IReadOnlyList<ResolvedFrame> stack, Belonging belonging, BlockFilter filter)
     {
         if (Blame.IsRuntimeBlock(stack))
         {
             return ("runtime", null);
+        }
+
+        // A managed thread outside the scope has a flow of its own, and it is not ours. A native thread has none: it is
+        // ours when there is nobody else whose it could be.
+        if (belonging == Belonging.Outside && (!filter.IsOnlyScope || Blame.HasManagedFrame(stack)))
+        {
+            return ("otherScope", null);
         }
 
         return Suppressions.Match([.. stack.Select(static f => f.Frame)]) is { } rule ? ("suppressed", rule) : null;

@@ -42,31 +42,36 @@ internal sealed class LiveGroup(uint context)
     }
 }
 
-/// <summary>Live blocks of a scope, summed by context in one pass over the ledger.</summary>
-internal struct LiveGroups(uint firstEpoch) : ILiveBlockVisitor
+/// <summary>Live blocks that a report covers, summed by context in one pass over the ledger.</summary>
+internal readonly struct LiveGroups : ILiveBlockVisitor
 {
-    private readonly Dictionary<uint, LiveGroup> _groups = [];
+    private readonly BlockFilter _filter;
+    private readonly Dictionary<(uint Context, Belonging Belonging), LiveGroup> _groups;
 
-    public readonly IReadOnlyCollection<LiveGroup> Groups => _groups.Values;
-
-    public static IReadOnlyCollection<LiveGroup> Collect(LedgerReader ledger, uint firstEpoch)
+    private LiveGroups(BlockFilter filter)
     {
-        var groups = new LiveGroups(firstEpoch);
-        LiveBlockScan.Visit(ledger, ref groups);
-        return groups.Groups;
+        _filter = filter;
+        _groups = [];
     }
 
-    public readonly void Visit(in LiveBlock block)
+    public static IEnumerable<(Belonging Belonging, LiveGroup Group)> Collect(LedgerReader ledger, BlockFilter filter)
     {
-        // Blocks from before the recording were resized while it ran; they are nobody's here.
-        if (block.Epoch < firstEpoch || block.Epoch == LiveWord.EpochOlder)
+        var groups = new LiveGroups(filter);
+        LiveBlockScan.Visit(ledger, ref groups);
+        return groups._groups.Select(static g => (g.Key.Belonging, g.Value));
+    }
+
+    public void Visit(in LiveBlock block)
+    {
+        Belonging belonging = _filter.Of(block.Epoch);
+        if (belonging == Belonging.Other)
         {
             return;
         }
 
-        if (!_groups.TryGetValue(block.Context, out LiveGroup? group))
+        if (!_groups.TryGetValue((block.Context, belonging), out LiveGroup? group))
         {
-            _groups[block.Context] = group = new LiveGroup(block.Context);
+            _groups[(block.Context, belonging)] = group = new LiveGroup(block.Context);
         }
 
         group.Add(block);

@@ -35,6 +35,9 @@ internal static partial class ShimLibrary
     [LibraryImport(Name, EntryPoint = "nlt_scope_close")]
     public static partial void CloseScope();
 
+    [LibraryImport(Name, EntryPoint = "nlt_thread_scope")]
+    public static partial void SetThreadScope(uint epoch);
+
     [LibraryImport(Name, EntryPoint = "nlt_thread_quiet")]
     public static partial int SetThreadQuiet(int on);
 

@@ -85,7 +85,7 @@ internal readonly struct LedgerHeader
 internal readonly struct ThreadEntry
 {
     public readonly uint Tid;
-    public readonly uint ScopeTag;
+    public readonly uint Reserved;
     public readonly ulong AllocatedBlocks;
     public readonly ulong AllocatedBytes;
     public readonly ulong FreedBlocks;

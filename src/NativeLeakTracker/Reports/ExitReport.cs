@@ -1,3 +1,4 @@
+using NativeLeaks.Analysis;
 using NativeLeaks.Capture;
 using NativeLeaks.Ledger;
 
@@ -30,7 +31,7 @@ internal static class ExitReport
         DateTimeOffset started = DateTimeOffset.UtcNow;
         CaptureCounters before = ledger.Header.Mode == CaptureMode.Preload ? default : ledger.SumCounters();
         uint epoch = ShimLibrary.OpenScope();
-        uint firstEpoch = ledger.Header.Mode == CaptureMode.Preload ? 0 : epoch;
+        uint firstEpoch = ledger.Header.Mode == CaptureMode.Preload || epoch == 0 ? 0 : epoch - 1;
         AppDomain.CurrentDomain.ProcessExit += (_, _) => Write(ledger, firstEpoch, before, started);
     }
 
@@ -39,7 +40,8 @@ internal static class ExitReport
         using QuietRegion quiet = QuietRegion.Enter();
         try
         {
-            NativeLeakReport report = ReportBuilder.Build(ledger, firstEpoch, before, started, "while recording", "exit");
+            NativeLeakReport report = ReportBuilder.Build(
+                ledger, BlockFilter.Process(ledger, firstEpoch), before, started, "while recording", "exit");
             using Stream output = Open(ExitSettings.ReportPath);
             if (ExitSettings.IsJson)
             {

@@ -8,14 +8,14 @@ internal static class ReportBuilder
 {
     public static NativeLeakReport Build(
         LedgerReader ledger,
-        uint firstEpoch,
+        BlockFilter filter,
         CaptureCounters before,
         DateTimeOffset started,
         string scope,
         string endedBy)
     {
         CaptureCounters since = ledger.SumCounters() - before;
-        LeakFindings findings = LeakAnalysis.Judge(ledger, firstEpoch);
+        LeakFindings findings = LeakAnalysis.Judge(ledger, filter);
         ref readonly LedgerHeader header = ref ledger.Header;
         return new NativeLeakReport
         {

@@ -122,9 +122,12 @@ internal static class TextReport
         writer.WriteLine();
         foreach (ExcludedBlocks excluded in report.Excluded)
         {
-            string reason = excluded.Reason == "runtime"
-                ? "Runtime"
-                : $"{char.ToUpperInvariant(excluded.Reason[0])}{excluded.Reason[1..]} ({excluded.Rule})";
+            string reason = excluded.Reason switch
+            {
+                "runtime" => "Runtime",
+                "otherScope" => "Other flows",
+                _ => $"Suppressed ({excluded.Rule})",
+            };
             writer.WriteLine($"{reason}: {Amount(excluded.Blocks, excluded.Bytes)}.");
         }
 

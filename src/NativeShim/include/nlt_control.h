@@ -26,10 +26,13 @@ int nlt_detach(void);
 /* The ledger, or NULL when nlt_install() has not succeeded. */
 const struct nlt_header *nlt_ledger(void);
 
-/* Opens a scope: recording is on until as many scopes were closed as opened. Returns the scope's first epoch:
- * blocks with an epoch of at least this number were allocated after the call. 0: epochs are used up. */
+/* Opens a scope: recording is on until as many scopes were closed as opened. Returns the scope's epoch, or 0 when epochs are
+ * used up. The epoch before it (returned - 1) is what threads outside of every scope stamp their blocks with from now on. */
 uint32_t nlt_scope_open(void);
 void nlt_scope_close(void);
+
+/* The calling thread now runs in the scope of that epoch; 0: in none. One store. */
+void nlt_thread_scope(uint32_t epoch);
 
 /* Nesting switch for the calling thread: while on, its allocations are not recorded (its frees are). Returns the depth. */
 int nlt_thread_quiet(int on);

@@ -101,7 +101,7 @@ static_assert(sizeof(struct nlt_header) == 680, "layout");
  * Written by the owning thread only (entry 0: by any thread, atomically). 128 bytes: no entry shares a cache line. */
 struct nlt_thread {
     uint32_t tid;                   /* 0 when the entry is free                                                          */
-    uint32_t scope_tag;             /* the flow's current scope; 0 none                                                  */
+    uint32_t reserved32;
     uint64_t allocated_blocks;
     uint64_t allocated_bytes;
     uint64_t freed_blocks;
@@ -182,7 +182,7 @@ static_assert(sizeof(struct nlt_context) == 32, "layout");
 
 struct nlt_epoch {
     uint32_t session;
-    uint32_t scope_tag;
+    uint32_t scope_tag;             /* 0: outside of every scope                                                         */
     uint32_t gc_count;
     uint32_t time_ms;               /* since started_unix_ns                                                             */
     uint64_t reserved[2];
