@@ -101,6 +101,7 @@ static int install(void) {
         nltp_rebind_undo();
         return status;
     }
+    nltp_rebind_bound_imports();
     hooks_in_place = true;
     return NLT_OK;
 }
@@ -129,7 +130,10 @@ int nlt_detach(void) {
 uint32_t nlt_rebind(void) {
     uint32_t rebound = 0;
     pthread_mutex_lock(&control_lock);
-    if (hooks_in_place) nltp_rebind(&rebound);
+    if (hooks_in_place) {
+        nltp_rebind(&rebound);
+        rebound += nltp_rebind_bound_imports();
+    }
     pthread_mutex_unlock(&control_lock);
     return rebound;
 }

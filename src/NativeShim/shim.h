@@ -201,6 +201,9 @@ bool nltp_hooks_resolve(bool preloaded);
 int nltp_rebind(uint32_t *rebound);
 /* Only the symbol table of the defining library: under LD_PRELOAD the imports are bound to the hooks already. */
 int nltp_rebind_exports(void);
+/* bound_imports.c: the same for pointers that no relocation describes, which the runtime bound before the hooks were there.
+ * Counts what cannot be rebound as unseen imports. Returns how many were. */
+uint32_t nltp_rebind_bound_imports(void);
 /* Gives every import and the symbol table back, releases last. */
 int nltp_rebind_undo(void);
 

@@ -32,7 +32,7 @@ internal static class Blame
 
     /// <summary>The module whose code called the allocation function.</summary>
     public static string? Allocator(IReadOnlyList<ResolvedFrame> stack) =>
-        (First(stack, static f => f.Role != ModuleRole.CRuntime) ?? FirstOrNull(stack))?.Frame.Module;
+        (First(stack, static f => f.Role != ModuleRole.CRuntime && !IsStub(f)) ?? FirstOrNull(stack))?.Frame.Module;
 
     /// <summary>
     /// The first managed frame, going outwards, whose assembly is not part of the framework; without one, the first module
@@ -45,7 +45,7 @@ internal static class Blame
 
     /// <summary>
     /// What the owner called: the outermost frame below its own, so <c>Marshal.AllocHGlobal</c> rather than what that calls
-    /// in turn; a native function where the owner called one directly.
+    /// in turn; a native function where the owner called one directly; null where that was the allocation function itself.
     /// </summary>
     public static string? Api(IReadOnlyList<ResolvedFrame> stack)
     {
@@ -65,6 +65,8 @@ internal static class Blame
 
         return callee?.ToString();
     }
+
+    private static bool IsStub(ResolvedFrame frame) => frame.Frame is { Kind: LeakFrameKind.Runtime, Module: null };
 
     private static bool IsOwner(ResolvedFrame frame) =>
         frame is { Frame.Kind: LeakFrameKind.Managed, Role: ModuleRole.Other };

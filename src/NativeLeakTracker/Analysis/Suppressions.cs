@@ -17,6 +17,9 @@ internal static class Suppressions
 
         // The terminal's description and the standard streams' encodings belong to System.Console for good.
         "System.ConsolePal.EnsureInitializedCore",
+
+        // ICU keeps its default locale, resource bundles and collators in caches of the process, filled at their first use.
+        "System.Globalization.",
     ];
 
     /// <summary>The rule that hides the stack; null when none does.</summary>

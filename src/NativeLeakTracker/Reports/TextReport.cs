@@ -41,7 +41,7 @@ internal static class TextReport
     private static void WriteGroup(LeakGroup group, int number, TextWriter writer)
     {
         writer.WriteLine($"#{number}  {Amount(group.Blocks, group.Bytes)}   {group.Verdict}: not freed" + Sizes(group));
-        writer.WriteLine($"    allocated by {group.Api ?? "?"}   allocator {group.Allocator ?? "?"}   owner {group.Owner ?? "?"}");
+        writer.WriteLine($"    allocated by {group.Api ?? "a direct call of malloc or its family"}   allocator {group.Allocator ?? "?"}   owner {group.Owner ?? "?"}");
         // Outside the first managed frame there is only what started the program or the thread.
         int outermost = group.Stack.Count;
         while (outermost > 0 && group.Stack[outermost - 1].Kind != LeakFrameKind.Managed)
