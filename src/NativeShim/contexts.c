@@ -57,23 +57,28 @@ static inline uint64_t mix(uint64_t a, uint64_t b) {
 
 /* ---- code bodies --------------------------------------------------------------------------------------------------- */
 
+static bool is_code(const struct nlt_code *code, const struct nltp_code_identity *identity) {
+    return code->start == identity->start && code->method == identity->method && code->flags == identity->flags &&
+           nltp_equal((const char *)nltp_table(NLT_TABLE_STRINGS) + code->name, identity->name);
+}
+
 static uint32_t find_code(const struct nltp_code_identity *identity, uint64_t hash) {
     const struct nlt_code *codes = nltp_table(NLT_TABLE_CODES);
     for (int level = (int)nltp_load_acquire(&code_index.newest); level >= 0; level--)
         for (uint32_t id = nltp_load_acquire(chain_of(&code_index, (uint32_t)level, hash)); id != 0; id = codes[id].next)
-            if (codes[id].start == identity->start && codes[id].method == identity->method) return id;
+            if (is_code(&codes[id], identity)) return id;
     return 0;
 }
 
-/* Collected code can give way to other code at the same place with the same descriptor address: such a body is entered
- * anew for every node, which is made while the code is on the stack. */
-static uint32_t code_id(uintptr_t pc) {
+/* Start and descriptor do not identify code that can be collected: the next dynamic method may get both. Its name is part of
+ * the identity then, and was copied while the code was on a stack. */
+uint32_t nltp_code_id(uintptr_t pc) {
     struct nltp_code_identity identity;
     if (!nltp_clr_identify(pc, &identity)) return 0;
-    bool shared = !(identity.flags & NLT_CODE_COLLECTIBLE);
     uint64_t hash = mix(identity.start, identity.method);
-    uint32_t id = shared ? find_code(&identity, hash) : 0;
+    uint32_t id = find_code(&identity, hash);
     if (id != 0) return id;
+    uint32_t name = identity.name[0] != 0 ? nltp_string(identity.name) : 0;
     id = nltp_table_take(NLT_TABLE_CODES, 1);
     if (id == 0) return 0;
     struct nlt_code *code = (struct nlt_code *)nltp_table(NLT_TABLE_CODES) + id;
@@ -82,8 +87,7 @@ static uint32_t code_id(uintptr_t pc) {
     code->type = identity.type;
     code->kind = identity.kind;
     code->flags = identity.flags;
-    code->name = identity.name[0] != 0 ? nltp_string(identity.name) : 0;
-    if (!shared) return id;
+    code->name = name;
     uint32_t level = nltp_load_acquire(&code_index.newest);
     uint32_t *chain = chain_of(&code_index, level, hash);
     uint32_t head = nltp_load_acquire(chain);
@@ -95,21 +99,42 @@ static uint32_t code_id(uintptr_t pc) {
 
 /* ---- nodes --------------------------------------------------------------------------------------------------------- */
 
-static void describe(struct nlt_context *node, uintptr_t pc, bool exact) {
+/* Deep recursion: beyond this many frames a pc that stands among the next few frames outwards is taken for a repetition, and
+ * the stack goes on from that frame's node. Otherwise every depth of every recursion would be a context of its own. */
+#define FOLD_DEPTH 256
+#define FOLD_PERIOD 16
+
+static void describe(struct nlt_context *node, const struct nltp_frame *frame) {
+    bool exact = (frame->flags & NLT_FRAME_EXACT_PC) != 0;
     struct nltp_object object;
-    if (nltp_find_object(exact ? pc : pc - 1, &object)) {
+    if (frame->object == 0 && nltp_find_object(exact ? frame->pc : frame->pc - 1, &object)) {
         node->kind = NLT_FRAME_NATIVE;
         node->object = nltp_module_id(&object);
         return;
     }
-    node->object = code_id(exact ? pc + 1 : pc);
+    node->object = frame->object != 0 ? frame->object : nltp_code_id(exact ? frame->pc + 1 : frame->pc);
     node->kind = node->object != 0 ? NLT_FRAME_MANAGED : NLT_FRAME_UNKNOWN;
+}
+
+static bool is_node(const struct nlt_context *node, uint32_t parent, const struct nltp_frame *frame) {
+    return node->pc == frame->pc && node->parent == parent && (node->flags & ~NLT_FRAME_FOLDED) == frame->flags &&
+           (frame->object == 0 || node->object == frame->object);
 }
 
 static uint32_t search(struct nlt_context *nodes, uint32_t parent, const struct nltp_frame *frame, uint64_t hash) {
     for (int level = (int)nltp_load_acquire(&node_index.newest); level >= 0; level--)
         for (uint32_t id = nltp_load_acquire(chain_of(&node_index, (uint32_t)level, hash)); id != 0; id = nodes[id].next)
-            if (nodes[id].pc == frame->pc && nodes[id].parent == parent && nodes[id].flags == frame->flags) return id;
+            if (is_node(&nodes[id], parent, frame)) return id;
+    return 0;
+}
+
+static uint32_t find_repetition(struct nlt_context *nodes, uint32_t parent, const struct nltp_frame *frame) {
+    uint32_t id = parent;
+    for (int i = 0; i < FOLD_PERIOD && id > NLT_CONTEXT_ROOT; i++, id = nodes[id].parent) {
+        if (!is_node(&nodes[id], nodes[id].parent, frame)) continue;
+        if (!(nltp_load(&nodes[id].flags) & NLT_FRAME_FOLDED)) __atomic_fetch_or(&nodes[id].flags, NLT_FRAME_FOLDED, __ATOMIC_RELAXED);
+        return id;
+    }
     return 0;
 }
 
@@ -118,6 +143,10 @@ uint32_t nltp_context_child(uint32_t parent, const struct nltp_frame *frame) {
     uint64_t hash = mix(frame->pc, (uint64_t)parent << 8 | frame->flags);
     uint32_t found = search(nodes, parent, frame, hash);
     if (NLTP_LIKELY(found != 0)) return found;
+    if (NLTP_UNLIKELY(nodes[parent].depth >= FOLD_DEPTH)) {
+        found = find_repetition(nodes, parent, frame);
+        if (found != 0) return found;
+    }
 
     uint32_t id = nltp_table_take(NLT_TABLE_CONTEXTS, 1);
     if (id == 0) return 0;
@@ -126,7 +155,7 @@ uint32_t nltp_context_child(uint32_t parent, const struct nltp_frame *frame) {
     node->parent = parent;
     node->flags = frame->flags;
     node->depth = nodes[parent].depth < UINT16_MAX ? (uint16_t)(nodes[parent].depth + 1) : UINT16_MAX;
-    describe(node, frame->pc, (frame->flags & NLT_FRAME_EXACT_PC) != 0);
+    describe(node, frame);
 
     uint32_t level = nltp_load_acquire(&node_index.newest);
     uint32_t *chain = chain_of(&node_index, level, hash);

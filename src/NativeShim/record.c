@@ -7,8 +7,8 @@
 
 /* Kept out of line so that the hooks' own frames stay small. */
 static NLTP_NOINLINE void put(void *pointer, size_t size_bytes, uint32_t epoch, const struct nltp_registers *caller) {
+    uint32_t context = nltp_walk(caller);
     struct nlt_thread *entry = nltp_thread_entry();
-    uint32_t context = nltp_walk(caller, entry);
     if (!nltp_block_put((uintptr_t)pointer, size_bytes, context, epoch)) {
         nltp_add(&nltp_ledger->losses.dropped_blocks, 1);
         return;

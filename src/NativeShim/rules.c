@@ -17,7 +17,7 @@ union rule_bits {
     uint64_t bits;
 };
 
-static struct nltp_rule compute(uintptr_t pc, bool exact) {
+struct nltp_rule nltp_rule_compute(uintptr_t pc, bool exact) {
     struct nltp_rule rule = {.kind = NLTP_RULE_NONE, .ra_offset = -1};
     struct nltp_object object;
     if (nltp_find_object(exact ? pc : pc - 1, &object)) {
@@ -33,7 +33,7 @@ struct nltp_rule nltp_rule_for(uintptr_t pc, bool exact) {
     struct cache_entry *entry = &cache[(pc * UINT64_C(0x9E3779B97F4A7C15)) >> (64 - CACHE_BITS)];
     union rule_bits found = {.bits = nltp_load(&entry->rule)};
     if (NLTP_LIKELY((nltp_load(&entry->check) ^ found.bits) == key && found.bits != 0)) return found.rule;
-    found.rule = compute(pc, exact);
+    found.rule = nltp_rule_compute(pc, exact);
     if (!found.rule.uncached) {
         nltp_store(&entry->rule, found.bits);
         nltp_store(&entry->check, found.bits ^ key);

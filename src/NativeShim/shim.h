@@ -32,28 +32,57 @@ struct nltp_registers {
     bool exact_pc; /* pc is where the thread stands, not where a call returns to */
 };
 
+/* A frame that a walk stepped through, with where it read its caller's registers. */
 struct nltp_frame {
-    uintptr_t pc;
-    uint8_t flags; /* NLT_FRAME_* */
+    uintptr_t pc, sp, bp;
+    uintptr_t ra_slot, bp_slot, base_slot; /* addresses of the words read; 0 none */
+    uint32_t object;                       /* code id, of code that can be collected; else 0 */
+    uint8_t flags;                         /* NLT_FRAME_* */
+    uint8_t uses_bp;                       /* the caller's registers depend on bp at this frame */
+    uint8_t keeps_bp;                      /* bp is the caller's too */
+    uint8_t untrusted;                     /* must be stepped through afresh each time: walk.c */
 };
+
+/* A frame of the thread's previous stack. */
+struct nltp_cached_frame {
+    uintptr_t pc, sp, bp;
+    uint32_t node;
+    uint32_t check_end;                    /* checks of this frame and all outside it: [0, check_end) */
+    uint8_t flags, needs_bp, untrusted;
+};
+
+/* A word of the stack that the frames of the previous walk were derived from. */
+struct nltp_check {
+    const uintptr_t *address;
+    uintptr_t value;
+};
+
+#define NLTP_NODE_CACHE_BITS 10
 
 /* What a thread needs to record; mapped when it first allocates, reused by a later thread when it ends. */
 struct nltp_thread {
     struct nlt_thread *entry;
     struct nltp_thread *next_free;
-    struct nltp_frame frames[NLT_MAX_FRAMES];
+    uint32_t depth;                        /* of the previous stack; 0: none is known */
+    uint32_t generation;                   /* of the object list when it was walked */
+    uint32_t nodes[1u << NLTP_NODE_CACHE_BITS]; /* recently used leaves, by a hash of the frames that were new */
+    struct nltp_cached_frame cached[NLT_MAX_FRAMES]; /* outermost first */
+    struct nltp_check checks[3 * NLT_MAX_FRAMES];
+    struct nltp_frame fresh[NLT_MAX_FRAMES];         /* innermost first */
 };
 
 /* All of the shim's thread-local storage: kept small, because a late start takes it from the surplus that the dynamic
- * linker reserves for every library (capture-facts: at most 64 bytes). */
+ * linker reserves for every library. */
 struct nltp_tls {
     struct nltp_thread *thread; /* NULL: not prepared */
+    struct nlt_thread *entry;   /* its counters; NULL: the shared ones */
     uint32_t quiet;             /* >0: allocations are not recorded */
     uint32_t scope_epoch;       /* of the scope that the thread runs in; 0: none */
     uint8_t busy;               /* inside the recorder: a signal handler that allocates must not touch `thread` */
     uint8_t retired;            /* the thread's last destructor ran: no state may be prepared again */
 };
-extern __thread struct nltp_tls nltp_tls NLTP_HIDDEN;
+_Static_assert(sizeof(struct nltp_tls) <= 64, "taken from the static TLS surplus");
+extern __thread struct nltp_tls nltp_tls __attribute__((tls_model("initial-exec"))) NLTP_HIDDEN;
 
 void nltp_threads_init(void);
 /* The calling thread's entry for counters; the shared entry 0 where it has none. */
@@ -118,6 +147,8 @@ _Static_assert(sizeof(struct nltp_rule) == 8, "one atomic word");
 
 /* Rule for the frame at `pc` (`exact`: an interrupted instruction; else a return address, looked up at pc - 1). */
 struct nltp_rule nltp_rule_for(uintptr_t pc, bool exact);
+/* The same, past the cache. */
+struct nltp_rule nltp_rule_compute(uintptr_t pc, bool exact);
 
 /* unwind_elf.c, unwind_clr.c: where rules come from. False: this pc is not theirs. */
 bool nltp_elf_rule(const struct nltp_object *object, uintptr_t pc, bool exact, struct nltp_rule *rule);
@@ -136,15 +167,14 @@ void nltp_clr_object_seen(const struct nltp_object *object);
 /* ---- walk.c -------------------------------------------------------------------------------------------------------- */
 
 /* Context id of the stack that begins at `registers`. */
-uint32_t nltp_walk(const struct nltp_registers *registers, struct nlt_thread *entry);
-/* The frames themselves, innermost first. Returns their number. */
-uint32_t nltp_walk_frames(struct nltp_registers registers, struct nltp_frame *frames, uint32_t capacity,
-                          struct nlt_thread *entry);
+uint32_t nltp_walk(const struct nltp_registers *registers);
 
 /* ---- contexts.c ---------------------------------------------------------------------------------------------------- */
 
 /* Finds or makes the child of `parent`; 0 when the table is full. Lock-free. */
 uint32_t nltp_context_child(uint32_t parent, const struct nltp_frame *frame);
+/* Code id of the managed code at `pc`, which must be on a stack of the calling thread; 0: not managed, or table full. */
+uint32_t nltp_code_id(uintptr_t pc);
 void nltp_contexts_init(void);
 
 /* ---- blocks.c ------------------------------------------------------------------------------------------------------ */

@@ -30,7 +30,6 @@ static struct nlt_thread sum_of_threads(void) {
         sum.untracked_frees += nltp_load(&threads[id].untracked_frees);
         sum.approximate_stacks += nltp_load(&threads[id].approximate_stacks);
         sum.broken_stacks += nltp_load(&threads[id].broken_stacks);
-        sum.walks += nltp_load(&threads[id].walks);
     }
     return sum;
 }
@@ -62,9 +61,12 @@ void nltp_stats_append(void) {
     put_field(&line, "truncated", losses->truncated_stacks + losses->contexts_full);
     put_field(&line, "allocatedBytes", sum.allocated_bytes);
     put_field(&line, "untrackedFrees", sum.untracked_frees);
-    put_field(&line, "walks", sum.walks);
     put_field(&line, "approximateStacks", sum.approximate_stacks);
     put_field(&line, "brokenStacks", sum.broken_stacks);
+    put_field(&line, "folded", losses->folded_stacks);
+#ifdef NLT_VERIFY_WALKS
+    put_field(&line, "walkDifferences", losses->walk_differences);
+#endif
     put_field(&line, "closeBlocks", losses->close_blocks);
     put_field(&line, "threads", entries_of(NLT_TABLE_THREADS));
     put_field(&line, "modules", entries_of(NLT_TABLE_MODULES));

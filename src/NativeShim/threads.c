@@ -9,7 +9,7 @@
 #include <limits.h>
 #include <pthread.h>
 
-__thread struct nltp_tls nltp_tls __attribute__((tls_model("initial-exec")));
+__thread struct nltp_tls nltp_tls;
 
 static pthread_key_t exit_key;
 static bool exit_key_made;
@@ -54,6 +54,7 @@ static void on_thread_exit(void *round) {
     struct nltp_thread *thread = nltp_tls.thread;
     nltp_tls.retired = 1;
     nltp_tls.thread = NULL;
+    nltp_tls.entry = NULL;
     if (thread == NULL) return;
     nltp_store(&thread->entry->tid, 0);
     pool_give(thread);
@@ -71,7 +72,9 @@ static NLTP_NOINLINE void prepare(void) {
         struct nltp_thread *thread = pool_take();
         if (thread != NULL) {
             nltp_store(&thread->entry->tid, nltp_gettid());
+            thread->depth = 0;
             nltp_tls.thread = thread;
+            nltp_tls.entry = thread->entry;
         }
     }
     nltp_tls.busy = 0;
@@ -80,13 +83,19 @@ static NLTP_NOINLINE void prepare(void) {
 }
 
 struct nlt_thread *nltp_thread_entry(void) {
-    struct nltp_thread *thread = nltp_tls.thread;
-    return NLTP_LIKELY(thread != NULL) ? thread->entry : nltp_table(NLT_TABLE_THREADS);
+    return NLTP_LIKELY(nltp_tls.entry != NULL) ? nltp_tls.entry : nltp_table(NLT_TABLE_THREADS);
+}
+
+/* Whose stack it remembers is unknown. */
+static struct nltp_thread *borrow(void) {
+    struct nltp_thread *thread = pool_take();
+    if (thread != NULL) thread->depth = 0;
+    return thread;
 }
 
 struct nltp_thread *nltp_thread_enter(void) {
     if (NLTP_UNLIKELY(nltp_tls.thread == NULL && !nltp_tls.retired && !nltp_tls.busy && exit_key_made)) prepare();
-    if (NLTP_UNLIKELY(nltp_tls.thread == NULL || nltp_tls.busy)) return pool_take();
+    if (NLTP_UNLIKELY(nltp_tls.thread == NULL || nltp_tls.busy)) return borrow();
     nltp_tls.busy = 1;
     return nltp_tls.thread;
 }

@@ -36,10 +36,12 @@ internal readonly struct LossCounters
     public readonly ulong CloseBlocks;
     public readonly ulong LostThreads;
     public readonly ulong UnknownModules;
-    public readonly Reserved9 Reserved;
+    public readonly ulong FoldedStacks;
+    public readonly ulong WalkDifferences;
+    public readonly Reserved7 Reserved;
 
-    [System.Runtime.CompilerServices.InlineArray(9)]
-    internal struct Reserved9
+    [System.Runtime.CompilerServices.InlineArray(7)]
+    internal struct Reserved7
     {
         private ulong _element;
     }
@@ -93,7 +95,6 @@ internal readonly struct ThreadEntry
     public readonly ulong UntrackedFrees;
     public readonly ulong ApproximateStacks;
     public readonly ulong BrokenStacks;
-    public readonly ulong Walks;
 }
 
 [StructLayout(LayoutKind.Sequential, Size = 48)]
@@ -150,6 +151,7 @@ internal enum NodeFlags : byte
     ExactPc = 2,
     Truncated = 4,
     Broken = 8,
+    Folded = 16,
 }
 
 [StructLayout(LayoutKind.Sequential, Size = 32)]

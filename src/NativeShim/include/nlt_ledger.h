@@ -67,7 +67,9 @@ struct nlt_loss_counters {
     uint64_t close_blocks;          /* blocks that share a live word with a neighbour (allocators other than glibc's)    */
     uint64_t lost_threads;          /* threads without state of their own: recorded, in the shared thread entry          */
     uint64_t unknown_modules;       /* module table full: frames of the module keep their address only                   */
-    uint64_t reserved[9];
+    uint64_t folded_stacks;         /* walks whose deep recursion was folded into fewer frames                           */
+    uint64_t walk_differences;      /* build with NLT_VERIFY_WALKS: walks by the cache that a fresh walk contradicted    */
+    uint64_t reserved[7];
 };
 static_assert(sizeof(struct nlt_loss_counters) == 128, "layout");
 
@@ -109,8 +111,7 @@ struct nlt_thread {
     uint64_t untracked_frees;       /* blocks that were not recorded: older than the session, or foreign                 */
     uint64_t approximate_stacks;    /* walks that had to use a frame pointer where no unwind rule was known              */
     uint64_t broken_stacks;         /* walks that ended before the thread's bottom                                       */
-    uint64_t walks;
-    uint64_t reserved[7];
+    uint64_t reserved[8];
 };
 static_assert(sizeof(struct nlt_thread) == 128, "layout");
 
@@ -164,8 +165,9 @@ enum nlt_frame_kind { NLT_FRAME_UNKNOWN = 0, NLT_FRAME_NATIVE = 1, NLT_FRAME_MAN
 #define NLT_FRAME_EXACT_PC 2u       /* interrupted here by a signal: pc is an instruction, not a return address          */
 #define NLT_FRAME_TRUNCATED 4u      /* frames between this one and the root were cut                                     */
 #define NLT_FRAME_BROKEN 8u         /* outermost frame that could be found: the walk ended before the thread's bottom    */
+#define NLT_FRAME_FOLDED 16u        /* recursion: deeper repetitions of this frame were folded into it                   */
 
-/* id = index. A node is complete before it can be found and never changes afterwards. */
+/* id = index. A node is complete before it can be found and never changes afterwards, but for NLT_FRAME_FOLDED. */
 struct nlt_context {
     uint64_t pc;                    /* return address (or NLT_FRAME_EXACT_PC)                                            */
     uint32_t parent;                /* the caller's node; NLT_CONTEXT_ROOT for the outermost                             */
