@@ -16,9 +16,15 @@ static uint64_t now_ns(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* Random sizes of 16 to 143 bytes, and the block is used: what a program does at the least. */
 static __attribute__((noinline)) void loop(void) {
+    uint64_t random = 1;
     for (long i = 0; i < pairs; i++) {
-        void *volatile block = malloc(16 + (size_t)(i & 127));
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        size_t size = 16 + (random >> 57);
+        char *block = malloc(size);
+        block[0] = block[size - 1] = (char)i;
+        __asm__ volatile("" : : "r"(block) : "memory");
         free(block);
     }
 }

@@ -5,7 +5,7 @@ public sealed class NativeLeakException : Exception
 {
     /// <summary>Makes an exception whose message is the text of the report.</summary>
     public NativeLeakException(NativeLeakReport report)
-        : base(report?.ToString()) => Report = report ?? throw new ArgumentNullException(nameof(report));
+        : base(report?.ToText()) => Report = report ?? throw new ArgumentNullException(nameof(report));
 
     /// <summary>What was found.</summary>
     public NativeLeakReport Report { get; }

@@ -43,8 +43,11 @@ public sealed record NativeLeakReport
     /// <exception cref="IOException">The stream failed.</exception>
     public void WriteJson(Stream stream) => JsonReport.Write(this, stream);
 
-    /// <summary>The text form.</summary>
-    public override string ToString()
+    /// <summary>The first line of the text form.</summary>
+    public override string ToString() => TextReport.Headline(this);
+
+    /// <summary>The text form as one string.</summary>
+    public string ToText()
     {
         using var writer = new StringWriter(System.Globalization.CultureInfo.InvariantCulture);
         WriteText(writer);
@@ -60,7 +63,8 @@ public sealed record NativeLeakReport
 /// <param name="DurationMs">Milliseconds from the start of the scope to the report.</param>
 public sealed record ReportedProcess(int Pid, string Command, string Runtime, DateTimeOffset Started, long DurationMs);
 
-/// <summary>How the process was recorded. Counters cover the whole process.</summary>
+/// <summary>How the process was recorded. Counters cover the whole process, but for <paramref name="ApproximateStacks"/>: that
+/// of the scope.</summary>
 /// <param name="Mode"><c>preload</c> (from the first instruction), <c>late</c> (from the moment the hooks were installed),
 /// or <c>wrappers</c> (no engine on this platform: only what the <c>Tracked*</c> wrappers saw).</param>
 /// <param name="Stacks"><c>exact</c>, or <c>approximate</c> where frames may be missing.</param>

@@ -5,18 +5,14 @@
 
 #define WORD_MASK (NLT_CHUNK_WORDS - 1)
 
-static inline uint64_t *directory(void) {
-    return nltp_table(NLT_TABLE_DIRECTORY);
-}
-
 static inline uint64_t *chunk_at(uintptr_t address) {
     if (NLTP_UNLIKELY(address >> NLT_ADDRESS_BITS)) return NULL;
-    return (uint64_t *)nltp_load_acquire(&directory()[address >> NLT_CHUNK_HEAP_SHIFT]);
+    return (uint64_t *)nltp_load_acquire(&nltp_directory[address >> NLT_CHUNK_HEAP_SHIFT]);
 }
 
 static NLTP_NOINLINE uint64_t *make_chunk(uintptr_t address) {
     if (address >> NLT_ADDRESS_BITS) return NULL;
-    uint64_t *slot = &directory()[address >> NLT_CHUNK_HEAP_SHIFT];
+    uint64_t *slot = &nltp_directory[address >> NLT_CHUNK_HEAP_SHIFT];
     uint64_t found = nltp_load_acquire(slot);
     if (found != 0) return (uint64_t *)found;
     uint64_t *chunk = nltp_map(NLT_CHUNK_BYTES);

@@ -5,11 +5,14 @@
  * pointer to it, and is pointed to the hook. Optimised code holds the address as a constant instead; code is not changed,
  * such places are counted, and reports show the count as unseenImports.
  *
- * Searched are the mappings that can hold loader heaps: those of the runtime's double-mapped memory, and unnamed private
- * ones up to a size. ELF objects are left out: their pointers are relocations, which rebind.c knows by name. */
+ * Changed are only words in the runtime's double-mapped memory, which nobody else writes to. A runtime without it
+ * (DOTNET_EnableWriteXorExecute=0) keeps its loader heaps in unnamed private memory, where threads' stacks and the program's own
+ * data lie, too: there, words are counted and left alone. Pages are copied by a system call before they are looked at, because
+ * another thread may unmap them at any moment. */
 #include "shim.h"
 
 #include <sys/mman.h>
+#include <sys/uio.h>
 
 #define LARGEST_UNNAMED_BYTES (UINT64_C(64) << 20)
 #define MAPS_CAPACITY (UINT64_C(4) << 20)
@@ -76,24 +79,29 @@ static void range_of_functions(uintptr_t *low, uintptr_t *high) {
     }
 }
 
-static uint32_t rebind_page(uintptr_t page, uintptr_t low, uintptr_t high) {
+static bool copy_page(uintptr_t page, void *copy) {
+    struct iovec to = {copy, 4096}, from = {(void *)page, 4096};
+    return nltp_syscall6(SYS_process_vm_readv, nltp_getpid(), (long)&to, 1, (long)&from, 1, 0) == 4096;
+}
+
+/* Aligned words of the runtime's data: pointers. */
+static uint32_t rebind_page(uintptr_t page, const uintptr_t *copy, uintptr_t low, uintptr_t high) {
     uint32_t rebound = 0;
-    for (uintptr_t *word = (uintptr_t *)page; word < (uintptr_t *)(page + 4096); word++) {
-        uintptr_t value = nltp_load(word);
+    for (unsigned i = 0; i < 512; i++) {
+        uintptr_t value = copy[i];
         if (value < low || value > high) continue;
         int hook = hook_behind(value);
-        struct nltp_object object;
-        if (hook < 0 || nltp_find_object((uintptr_t)word, &object)) continue;
-        if (nltp_cas(word, &value, (uintptr_t)nltp_hooks[hook].hook)) rebound++;
+        if (hook >= 0 && nltp_cas((uintptr_t *)page + i, &value, (uintptr_t)nltp_hooks[hook].hook)) rebound++;
     }
     return rebound;
 }
 
-static uint32_t count_constants(uintptr_t page, uintptr_t low, uintptr_t high) {
+/* Constants in code stand at any address. */
+static uint32_t count_values(const uintptr_t *copy, unsigned stride, uintptr_t low, uintptr_t high) {
     uint32_t found = 0;
-    for (uintptr_t at = page; at <= page + 4096 - 8; at++) {
+    for (const char *at = (const char *)copy; at <= (const char *)copy + 4096 - 8; at += stride) {
         uintptr_t value;
-        nltp_copy(&value, (const void *)at, 8);
+        nltp_copy(&value, at, 8);
         if (value >= low && value <= high && hook_behind(value) >= 0) found++;
     }
     return found;
@@ -106,23 +114,30 @@ static bool is_present(uintptr_t page) {
 }
 
 uint32_t nltp_rebind_bound_imports(void) {
-    char *maps = nltp_map(MAPS_CAPACITY);
-    if (maps == NULL || nltp_read_file("/proc/self/maps", maps, MAPS_CAPACITY - 1) <= 0) return 0;
-    uintptr_t low, high;
+    char *maps = nltp_map(MAPS_CAPACITY + 4096);
+    if (maps == NULL) return 0;
+    uintptr_t *copy = (uintptr_t *)(maps + MAPS_CAPACITY);
+    uintptr_t low, high, own_stack = (uintptr_t)&low;
     range_of_functions(&low, &high);
     uint32_t rebound = 0, unseen = 0;
-    const char *at = maps;
+    bool double_mapped = false;
     struct mapping mapping;
-    while (read_mapping(&at, &mapping)) {
-        bool candidate = mapping.runtime || (mapping.unnamed && mapping.end - mapping.start <= LARGEST_UNNAMED_BYTES);
-        if (!candidate || (uintptr_t)maps == mapping.start) continue;
+    if (nltp_read_file("/proc/self/maps", maps, MAPS_CAPACITY - 1) <= 0) maps[0] = 0;
+    for (const char *at = maps; read_mapping(&at, &mapping);) double_mapped |= mapping.runtime;
+    for (const char *at = maps; read_mapping(&at, &mapping);) {
+        bool is_own = mapping.start <= (uintptr_t)maps && (uintptr_t)maps < mapping.end;
+        bool is_stack = mapping.start <= own_stack && own_stack < mapping.end;
+        bool searched = double_mapped ? mapping.runtime : mapping.unnamed && mapping.end - mapping.start <= LARGEST_UNNAMED_BYTES;
+        if (!searched || is_own || is_stack || (!mapping.writable && !mapping.executable)) continue;
         for (uintptr_t page = mapping.start; page < mapping.end; page += 4096) {
-            if ((!mapping.writable && !mapping.executable) || !is_present(page)) continue;
-            if (mapping.executable) unseen += count_constants(page, low, high);
-            else rebound += rebind_page(page, low, high);
+            struct nltp_object object;
+            if (!is_present(page) || nltp_find_object(page, &object) || !copy_page(page, copy)) continue;
+            if (mapping.executable) unseen += count_values(copy, 1, low, high);
+            else if (mapping.runtime) rebound += rebind_page(page, copy, low, high);
+            else unseen += count_values(copy, 8, low, high);
         }
     }
-    nltp_unmap(maps, MAPS_CAPACITY);
+    nltp_unmap(maps, MAPS_CAPACITY + 4096);
     nltp_store(&nltp_ledger->losses.unseen_imports, unseen);
     return rebound;
 }

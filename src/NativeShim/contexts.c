@@ -139,7 +139,7 @@ static uint32_t find_repetition(struct nlt_context *nodes, uint32_t parent, cons
 }
 
 uint32_t nltp_context_child(uint32_t parent, const struct nltp_frame *frame) {
-    struct nlt_context *nodes = nltp_table(NLT_TABLE_CONTEXTS);
+    struct nlt_context *nodes = nltp_nodes;
     uint64_t hash = mix(frame->pc, (uint64_t)parent << 8 | frame->flags);
     uint32_t found = search(nodes, parent, frame, hash);
     if (NLTP_LIKELY(found != 0)) return found;

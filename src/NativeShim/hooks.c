@@ -75,28 +75,28 @@ static inline bool ready(void) {
 void *nltp_hook_malloc(size_t size) {
     if (NLTP_UNLIKELY(!ready())) return bootstrap_take(size);
     void *pointer = real.malloc(size);
-    nltp_record_allocation(pointer, size, NLTP_CALLER());
+    nltp_record_allocation(pointer, size, NLTP_CALLER);
     return pointer;
 }
 
 void *nltp_hook_calloc(size_t count, size_t size) {
     if (NLTP_UNLIKELY(!ready())) return bootstrap_take(count * size); /* static memory is zero already */
     void *pointer = real.calloc(count, size);
-    nltp_record_allocation(pointer, count * size, NLTP_CALLER()); /* no overflow: calloc failed then */
+    nltp_record_allocation(pointer, count * size, NLTP_CALLER); /* no overflow: calloc failed then */
     return pointer;
 }
 
 void *nltp_hook_aligned_alloc(size_t alignment, size_t size) {
     if (NLTP_UNLIKELY(!ready())) return NULL;
     void *pointer = real.aligned_alloc(alignment, size);
-    nltp_record_allocation(pointer, size, NLTP_CALLER());
+    nltp_record_allocation(pointer, size, NLTP_CALLER);
     return pointer;
 }
 
 int nltp_hook_posix_memalign(void **result, size_t alignment, size_t size) {
     if (NLTP_UNLIKELY(!ready())) return 12; /* ENOMEM */
     int status = real.posix_memalign(result, alignment, size);
-    if (status == 0) nltp_record_allocation(*result, size, NLTP_CALLER());
+    if (status == 0) nltp_record_allocation(*result, size, NLTP_CALLER);
     return status;
 }
 
@@ -109,7 +109,7 @@ void *nltp_hook_realloc(void *pointer, size_t size) {
     }
     struct nltp_block old = nltp_record_resize_begin(pointer);
     void *result = real.realloc(pointer, size);
-    nltp_record_resize_end(pointer, old, result, size, NLTP_CALLER());
+    nltp_record_resize_end(pointer, old, result, size, NLTP_CALLER);
     return result;
 }
 

@@ -4,6 +4,8 @@
 #include <time.h>
 
 struct nlt_header *nltp_ledger;
+struct nlt_context *nltp_nodes;
+uint64_t *nltp_directory;
 
 struct table_plan {
     uint32_t entry_bytes, capacity;
@@ -13,13 +15,15 @@ struct table_plan {
  * space is limited (RLIMIT_AS). */
 static struct table_plan plan(enum nlt_table_id id, unsigned share) {
     switch (id) {
-    case NLT_TABLE_THREADS: return (struct table_plan){sizeof(struct nlt_thread), 1u << 15};
+    case NLT_TABLE_THREADS: return (struct table_plan){sizeof(struct nlt_thread), NLTP_MAX_THREADS};
     case NLT_TABLE_MODULES: return (struct table_plan){sizeof(struct nlt_module), 1u << 14};
     case NLT_TABLE_CODES: return (struct table_plan){sizeof(struct nlt_code), (1u << 20) >> share};
     case NLT_TABLE_CONTEXTS: return (struct table_plan){sizeof(struct nlt_context), (1u << 23) >> share};
     case NLT_TABLE_EPOCHS: return (struct table_plan){sizeof(struct nlt_epoch), 1u << NLT_EPOCH_BITS};
     case NLT_TABLE_STRINGS: return (struct table_plan){1, (1u << 26) >> share};
     case NLT_TABLE_CHUNKS: return (struct table_plan){sizeof(struct nlt_chunk), 1u << 18};
+    case NLT_TABLE_TOTALS: return (struct table_plan){sizeof(struct nlt_totals), (1u << 21) >> share};
+    case NLT_TABLE_PENDING: return (struct table_plan){sizeof(struct nlt_pending), NLTP_MAX_THREADS};
     case NLT_TABLE_DIRECTORY: return (struct table_plan){8, (uint32_t)NLT_DIRECTORY_ENTRIES};
     case NLT_TABLE_COUNT: break;
     }
@@ -53,6 +57,7 @@ bool nltp_ledger_create(enum nlt_mode mode) {
             (struct nlt_table){.offset_bytes = offset, .entry_bytes = p.entry_bytes, .capacity = p.capacity, .count = 1};
         offset += round_to_page((uint64_t)p.entry_bytes * p.capacity);
     }
+    ledger->tables[NLT_TABLE_PENDING].count = NLTP_MAX_THREADS;
     ledger->tables[NLT_TABLE_DIRECTORY].count = (uint32_t)NLT_DIRECTORY_ENTRIES;
     ledger->tables[NLT_TABLE_EPOCHS].count = NLT_EPOCH_OLDER + 1;
     ledger->version = NLT_LEDGER_VERSION;
@@ -65,6 +70,8 @@ bool nltp_ledger_create(enum nlt_mode mode) {
     ledger->started_unix_ns = nltp_clock_ns(CLOCK_REALTIME);
     ledger->magic = NLT_LEDGER_MAGIC;
     nltp_store_release(&nltp_ledger, ledger);
+    nltp_nodes = nltp_table(NLT_TABLE_CONTEXTS);
+    nltp_store_release(&nltp_directory, (uint64_t *)nltp_table(NLT_TABLE_DIRECTORY));
     return true;
 }
 

@@ -5,67 +5,87 @@
  * the two the block exists and is not in the table; nobody can see it there, because only its owner knows the address. */
 #include "shim.h"
 
-/* Kept out of line so that the hooks' own frames stay small. */
-static NLTP_NOINLINE void put(void *pointer, size_t size_bytes, uint32_t epoch, const struct nltp_registers *caller) {
-    uint32_t context = nltp_walk(caller);
-    struct nlt_thread *entry = nltp_thread_entry();
-    if (!nltp_block_put((uintptr_t)pointer, size_bytes, context, epoch)) {
-        nltp_add(&nltp_ledger->losses.dropped_blocks, 1);
-        return;
-    }
-    nltp_count(entry, &entry->allocated_blocks, 1);
-    nltp_count(entry, &entry->allocated_bytes, size_bytes);
-}
-
 /* 0: not recording. */
 static inline uint32_t current_epoch(void) {
     uint32_t everybody = NLTP_UNLIKELY(nltp_ledger == NULL) ? 0 : nltp_load(&nltp_ledger->current_epoch);
     return everybody != 0 && nltp_tls.scope_epoch != 0 ? nltp_tls.scope_epoch : everybody;
 }
 
-void nltp_record_allocation(void *pointer, size_t size_bytes, struct nltp_registers caller) {
+static inline void put(void *pointer, size_t size_bytes, uint32_t epoch, uintptr_t return_address, const uintptr_t *hook_frame) {
+    struct nltp_thread *thread = nltp_thread_enter();
+    if (NLTP_UNLIKELY(thread == NULL)) {
+        nltp_add(&nltp_ledger->losses.dropped_blocks, 1);
+        return;
+    }
+    uint32_t context = nltp_walk(thread, return_address, (uintptr_t)(hook_frame + 2), hook_frame[0]);
+    if (NLTP_LIKELY(nltp_block_put((uintptr_t)pointer, size_bytes, context, epoch))) {
+        nltp_totals_allocated(thread, context, size_bytes);
+    } else {
+        nltp_add(&nltp_ledger->losses.dropped_blocks, 1);
+    }
+    nltp_thread_leave(thread);
+}
+
+void nltp_record_allocation(void *pointer, size_t size_bytes, uintptr_t return_address, const uintptr_t *hook_frame) {
     uint32_t epoch = current_epoch();
-    if (epoch == 0 || pointer == NULL || nltp_tls.quiet != 0) return;
-    put(pointer, size_bytes, epoch, &caller);
+    if (NLTP_UNLIKELY(epoch == 0 || pointer == NULL || nltp_tls.quiet != 0)) return;
+    put(pointer, size_bytes, epoch, return_address, hook_frame);
+}
+
+/* A thread without memory for a state of its own still takes its blocks away. */
+static NLTP_NOINLINE void count_stateless(struct nltp_block block) {
+    struct nlt_thread *shared = nltp_table(NLT_TABLE_THREADS);
+    nltp_add(block.word != 0 ? &shared->freed_blocks : &shared->untracked_frees, 1);
+    nltp_add(&shared->freed_bytes, block.size_bytes);
+    nltp_add(&nltp_ledger->losses.lost_threads, 1);
 }
 
 static inline struct nltp_block take(void *pointer) {
     struct nltp_block block = nltp_block_take((uintptr_t)pointer);
-    struct nlt_thread *entry = nltp_thread_entry();
-    if (block.word == 0) {
-        nltp_count(entry, &entry->untracked_frees, 1);
+    struct nltp_thread *thread = nltp_thread_enter();
+    if (NLTP_UNLIKELY(thread == NULL)) {
+        count_stateless(block);
         return block;
     }
-    nltp_count(entry, &entry->freed_blocks, 1);
-    nltp_count(entry, &entry->freed_bytes, block.size_bytes);
+    if (NLTP_LIKELY(block.word != 0)) {
+        nltp_totals_freed(thread, nltp_word_context(block.word), block.size_bytes);
+    } else {
+        nltp_bump(&thread->entry->untracked_frees, 1);
+    }
+    nltp_thread_leave(thread);
     return block;
 }
 
-void nltp_record_release(void *pointer) {
-    if (nltp_ledger != NULL && pointer != NULL) take(pointer);
+bool nltp_record_release(void *pointer) {
+    return nltp_directory != NULL && pointer != NULL && take(pointer).word != 0;
 }
 
 struct nltp_block nltp_record_resize_begin(void *pointer) {
-    if (nltp_ledger == NULL || pointer == NULL) return (struct nltp_block){0, 0};
+    if (nltp_directory == NULL || pointer == NULL) return (struct nltp_block){0, 0};
     return take(pointer);
 }
 
-void nltp_record_resize_end(void *pointer, struct nltp_block old, void *result, size_t size_bytes,
-                            struct nltp_registers caller) {
+/* The release that was recorded did not happen. */
+static NLTP_NOINLINE void put_back(void *pointer, struct nltp_block block) {
+    nltp_block_restore((uintptr_t)pointer, block);
+    struct nltp_thread *thread = nltp_thread_enter();
+    if (thread == NULL) return;
+    nltp_totals_unfreed(thread, nltp_word_context(block.word), block.size_bytes);
+    nltp_thread_leave(thread);
+}
+
+void nltp_record_resize_end(void *pointer, struct nltp_block old, void *result, size_t size_bytes, uintptr_t return_address,
+                            const uintptr_t *hook_frame) {
     if (result == NULL) {
         /* A size of zero released the block (glibc); any other size failed and left the block as it was. */
-        if (old.word != 0 && size_bytes != 0) {
-            struct nlt_thread *entry = nltp_thread_entry();
-            nltp_block_restore((uintptr_t)pointer, old);
-            nltp_count(entry, &entry->freed_blocks, (uint64_t)-1);
-            nltp_count(entry, &entry->freed_bytes, -old.size_bytes);
-        }
+        if (old.word != 0 && size_bytes != 0) put_back(pointer, old);
         return;
     }
     /* A resized block is the same block: it keeps its epoch, and one from before the recording stays from before. */
     if (old.word != 0) {
-        put(result, size_bytes, nltp_word_epoch(old.word), &caller);
+        put(result, size_bytes, nltp_word_epoch(old.word), return_address, hook_frame);
     } else if (current_epoch() != 0 && nltp_tls.quiet == 0) {
-        put(result, size_bytes, pointer == NULL ? current_epoch() : NLT_EPOCH_OLDER, &caller);
+        uint32_t epoch = pointer == NULL ? current_epoch() : NLT_EPOCH_OLDER;
+        put(result, size_bytes, epoch, return_address, hook_frame);
     }
 }

@@ -15,6 +15,11 @@
 
 /* NULL until nltp_ledger_create(). Never unmapped. */
 extern struct nlt_header *nltp_ledger NLTP_HIDDEN;
+/* Two of its tables, for the paths that count nanoseconds. */
+extern struct nlt_context *nltp_nodes NLTP_HIDDEN;
+extern uint64_t *nltp_directory NLTP_HIDDEN;
+
+#define NLTP_MAX_THREADS (1u << 14)
 
 bool nltp_ledger_create(enum nlt_mode mode);
 void *nltp_table(enum nlt_table_id id);
@@ -32,15 +37,42 @@ struct nltp_registers {
     bool exact_pc; /* pc is where the thread stands, not where a call returns to */
 };
 
-/* A frame that a walk stepped through, with where it read its caller's registers. */
+enum nltp_rule_kind {
+    NLTP_RULE_NONE = 0,    /* no rule known: frame pointer, marked approximate */
+    NLTP_RULE_SP,          /* CFA = sp + cfa_offset */
+    NLTP_RULE_BP,          /* CFA = bp + cfa_offset */
+    NLTP_RULE_DEREF_BP,    /* CFA = *(bp + base_offset) + cfa_offset: realigned frames of gcc */
+    NLTP_RULE_DEREF_SP,    /* CFA = *(sp + base_offset) + cfa_offset: hand-written assembly */
+    NLTP_RULE_SIGNAL,      /* the caller's registers stand in the ucontext at sp */
+    NLTP_RULE_END          /* bottom of the thread */
+};
+enum nltp_bp_kind {
+    NLTP_BP_SAME = 0,      /* not saved here: still in the register */
+    NLTP_BP_AT_CFA,        /* saved at CFA + bp_offset * 8 */
+    NLTP_BP_AT_BP          /* saved at bp + bp_offset * 8 */
+};
+
+/* 8 bytes, so that it can be cached in one atomic word. */
+struct nltp_rule {
+    uint8_t kind : 4;      /* enum nltp_rule_kind */
+    uint8_t bp_kind : 2;   /* enum nltp_bp_kind */
+    uint8_t managed : 1;
+    uint8_t uncached : 1;  /* code memory that can be reused without notice */
+    int8_t ra_offset;      /* return address at CFA + ra_offset * 8; -1 nearly everywhere */
+    int16_t bp_offset;     /* * 8 */
+    int32_t cfa_offset : 20;  /* * 8: frames of up to 4 MB */
+    int32_t base_offset : 12; /* * 8: for the DEREF kinds */
+};
+#define NLTP_MAX_CFA_OFFSET ((1 << 19) - 1)
+#define NLTP_MAX_BASE_OFFSET ((1 << 11) - 1)
+_Static_assert(sizeof(struct nltp_rule) == 8, "one atomic word");
+
+/* A frame that a walk stepped through. */
 struct nltp_frame {
     uintptr_t pc, sp, bp;
-    uintptr_t ra_slot, bp_slot, base_slot; /* addresses of the words read; 0 none */
+    struct nltp_rule rule;
     uint32_t object;                       /* code id, of code that can be collected; else 0 */
     uint8_t flags;                         /* NLT_FRAME_* */
-    uint8_t uses_bp;                       /* the caller's registers depend on bp at this frame */
-    uint8_t keeps_bp;                      /* bp is the caller's too */
-    uint8_t untrusted;                     /* must be stepped through afresh each time: walk.c */
 };
 
 /* A frame of the thread's previous stack. */
@@ -57,15 +89,23 @@ struct nltp_check {
     uintptr_t value;
 };
 
-#define NLTP_NODE_CACHE_BITS 10
+/* Where a short run of new frames led to lately: `pcs` below the node `outer`, innermost first, have the nodes `nodes`. */
+#define NLTP_RECENT_FRAMES 6
+#define NLTP_RECENT_BITS 9
+struct nltp_recent {
+    uintptr_t pcs[NLTP_RECENT_FRAMES];
+    uint32_t nodes[NLTP_RECENT_FRAMES];
+    uint32_t outer, count;
+};
 
 /* What a thread needs to record; mapped when it first allocates, reused by a later thread when it ends. */
 struct nltp_thread {
     struct nlt_thread *entry;
+    struct nlt_pending *pending;           /* its part of the totals */
     struct nltp_thread *next_free;
     uint32_t depth;                        /* of the previous stack; 0: none is known */
     uint32_t generation;                   /* of the object list when it was walked */
-    uint32_t nodes[1u << NLTP_NODE_CACHE_BITS]; /* recently used leaves, by a hash of the frames that were new */
+    struct nltp_recent recent[1u << NLTP_RECENT_BITS];
     struct nltp_cached_frame cached[NLT_MAX_FRAMES]; /* outermost first */
     struct nltp_check checks[3 * NLT_MAX_FRAMES];
     struct nltp_frame fresh[NLT_MAX_FRAMES];         /* innermost first */
@@ -75,7 +115,6 @@ struct nltp_thread {
  * linker reserves for every library. */
 struct nltp_tls {
     struct nltp_thread *thread; /* NULL: not prepared */
-    struct nlt_thread *entry;   /* its counters; NULL: the shared ones */
     uint32_t quiet;             /* >0: allocations are not recorded */
     uint32_t scope_epoch;       /* of the scope that the thread runs in; 0: none */
     uint8_t busy;               /* inside the recorder: a signal handler that allocates must not touch `thread` */
@@ -85,13 +124,21 @@ _Static_assert(sizeof(struct nltp_tls) <= 64, "taken from the static TLS surplus
 extern __thread struct nltp_tls nltp_tls __attribute__((tls_model("initial-exec"))) NLTP_HIDDEN;
 
 void nltp_threads_init(void);
-/* The calling thread's entry for counters; the shared entry 0 where it has none. */
-struct nlt_thread *nltp_thread_entry(void);
-/* State for one walk: the calling thread's own, or a borrowed one; NULL only when there is no memory. */
-struct nltp_thread *nltp_thread_enter(void);
-void nltp_thread_leave(struct nltp_thread *thread);
-/* Adds to a counter of `entry`, which may be the shared one. */
-void nltp_count(struct nlt_thread *entry, uint64_t *counter, uint64_t amount);
+/* State for one recording: the calling thread's own, or a borrowed one; NULL only when there is no memory. */
+struct nltp_thread *nltp_thread_borrow(void);
+void nltp_thread_return(struct nltp_thread *thread);
+static inline struct nltp_thread *nltp_thread_enter(void) {
+    struct nltp_thread *thread = nltp_tls.thread;
+    if (NLTP_UNLIKELY(thread == NULL || nltp_tls.busy)) return nltp_thread_borrow();
+    nltp_tls.busy = 1;
+    __asm__ volatile("" ::: "memory"); /* a signal handler must find `busy` set before anything is touched */
+    return thread;
+}
+static inline void nltp_thread_leave(struct nltp_thread *thread) {
+    __asm__ volatile("" ::: "memory");
+    if (NLTP_LIKELY(thread == nltp_tls.thread)) nltp_tls.busy = 0;
+    else nltp_thread_return(thread);
+}
 /* After fork, in the child: only the calling thread is left. */
 void nltp_threads_after_fork(void);
 
@@ -115,36 +162,6 @@ void nltp_modules_scan(void);
 
 /* ---- rules.c: how to get from a frame to its caller ------------------------------------------------------------------ */
 
-enum nltp_rule_kind {
-    NLTP_RULE_NONE = 0,    /* no rule known: frame pointer, marked approximate */
-    NLTP_RULE_SP,          /* CFA = sp + cfa_offset */
-    NLTP_RULE_BP,          /* CFA = bp + cfa_offset */
-    NLTP_RULE_DEREF_BP,    /* CFA = *(bp + base_offset) + cfa_offset: realigned frames of gcc */
-    NLTP_RULE_DEREF_SP,    /* CFA = *(sp + base_offset) + cfa_offset: hand-written assembly */
-    NLTP_RULE_SIGNAL,      /* the caller's registers stand in the ucontext at sp */
-    NLTP_RULE_END          /* bottom of the thread */
-};
-enum nltp_bp_kind {
-    NLTP_BP_SAME = 0,      /* not saved here: still in the register */
-    NLTP_BP_AT_CFA,        /* saved at CFA + bp_offset * 8 */
-    NLTP_BP_AT_BP          /* saved at bp + bp_offset * 8 */
-};
-
-/* 8 bytes, so that it can be cached in one atomic word. */
-struct nltp_rule {
-    uint8_t kind : 4;
-    uint8_t bp_kind : 2;
-    uint8_t managed : 1;
-    uint8_t uncached : 1;  /* code memory that can be reused without notice */
-    int8_t ra_offset;      /* return address at CFA + ra_offset * 8; -1 nearly everywhere */
-    int16_t bp_offset;     /* * 8 */
-    int32_t cfa_offset : 20;  /* * 8: frames of up to 4 MB */
-    int32_t base_offset : 12; /* * 8: for the DEREF kinds */
-};
-#define NLTP_MAX_CFA_OFFSET ((1 << 19) - 1)
-#define NLTP_MAX_BASE_OFFSET ((1 << 11) - 1)
-_Static_assert(sizeof(struct nltp_rule) == 8, "one atomic word");
-
 /* Rule for the frame at `pc` (`exact`: an interrupted instruction; else a return address, looked up at pc - 1). */
 struct nltp_rule nltp_rule_for(uintptr_t pc, bool exact);
 /* The same, past the cache. */
@@ -166,8 +183,8 @@ void nltp_clr_object_seen(const struct nltp_object *object);
 
 /* ---- walk.c -------------------------------------------------------------------------------------------------------- */
 
-/* Context id of the stack that begins at `registers`. */
-uint32_t nltp_walk(const struct nltp_registers *registers);
+/* Context id of the stack that begins at `registers`, on the calling thread. */
+uint32_t nltp_walk(struct nltp_thread *thread, uintptr_t pc, uintptr_t sp, uintptr_t bp);
 
 /* ---- contexts.c ---------------------------------------------------------------------------------------------------- */
 
@@ -193,21 +210,27 @@ void nltp_block_restore(uintptr_t address, struct nltp_block block);
 uint32_t nltp_word_context(uint64_t word);
 uint32_t nltp_word_epoch(uint64_t word);
 
+/* ---- totals.c: what each context allocated and freed ------------------------------------------------------------------ */
+
+void nltp_totals_allocated(struct nltp_thread *thread, uint32_t context, uint64_t size_bytes);
+void nltp_totals_freed(struct nltp_thread *thread, uint32_t context, uint64_t size_bytes);
+/* Takes nltp_totals_freed() back. */
+void nltp_totals_unfreed(struct nltp_thread *thread, uint32_t context, uint64_t size_bytes);
+/* Adds everything that is pending in the thread's table. */
+void nltp_totals_flush(struct nltp_thread *thread);
+
 /* ---- record.c: the one place where recording is ordered against the real call ----------------------------------------- */
 
-/* In a hook: the caller's registers. The hook must have a frame pointer (see CMakeLists). */
-#define NLTP_CALLER()                                                                                                  \
-    (struct nltp_registers) {                                                                                          \
-        .pc = (uintptr_t)__builtin_return_address(0), .sp = (uintptr_t)__builtin_frame_address(0) + 16,                \
-        .bp = *(uintptr_t *)__builtin_frame_address(0)                                                                 \
-    }
+/* In a hook: where it returns to, and its own frame {caller's rbp, return address}. */
+#define NLTP_CALLER (uintptr_t)__builtin_return_address(0), (const uintptr_t *)__builtin_frame_address(0)
 
-void nltp_record_allocation(void *pointer, size_t size_bytes, struct nltp_registers caller);
-void nltp_record_release(void *pointer);
+void nltp_record_allocation(void *pointer, size_t size_bytes, uintptr_t return_address, const uintptr_t *hook_frame);
+/* False: the block was not recorded. */
+bool nltp_record_release(void *pointer);
 /* Around a real realloc: take before, settle after. */
 struct nltp_block nltp_record_resize_begin(void *pointer);
-void nltp_record_resize_end(void *pointer, struct nltp_block old, void *result, size_t size_bytes,
-                            struct nltp_registers caller);
+void nltp_record_resize_end(void *pointer, struct nltp_block old, void *result, size_t size_bytes, uintptr_t return_address,
+                            const uintptr_t *hook_frame);
 
 /* ---- hooks.c ------------------------------------------------------------------------------------------------------- */
 

@@ -18,8 +18,21 @@ static void put_field(struct nltp_text *line, const char *name, uint64_t value) 
     nltp_put_number(line, value);
 }
 
+static void add_pending(struct nlt_thread *sum, const struct nlt_pending *pending) {
+    const uint64_t byte_mask = (UINT64_C(1) << NLT_AMOUNT_BYTE_BITS) - 1;
+    for (uint32_t i = 0; i < NLT_PENDING_SLOTS; i++) {
+        uint64_t allocated = nltp_load(&pending->slots[i].allocated), freed = nltp_load(&pending->slots[i].freed);
+        sum->allocated_blocks += allocated >> NLT_AMOUNT_BYTE_BITS;
+        sum->allocated_bytes += allocated & byte_mask;
+        sum->freed_blocks += freed >> NLT_AMOUNT_BYTE_BITS;
+        sum->freed_bytes += freed & byte_mask;
+    }
+}
+
+/* At exit other threads may still run: their last few events can be counted half. */
 static struct nlt_thread sum_of_threads(void) {
     struct nlt_thread sum = {0};
+    const struct nlt_pending *pending = nltp_table(NLT_TABLE_PENDING);
     const struct nlt_thread *threads = nltp_table(NLT_TABLE_THREADS);
     uint32_t count = nltp_load(&nltp_ledger->tables[NLT_TABLE_THREADS].count);
     for (uint32_t id = 0; id < count; id++) {
@@ -30,6 +43,7 @@ static struct nlt_thread sum_of_threads(void) {
         sum.untracked_frees += nltp_load(&threads[id].untracked_frees);
         sum.approximate_stacks += nltp_load(&threads[id].approximate_stacks);
         sum.broken_stacks += nltp_load(&threads[id].broken_stacks);
+        add_pending(&sum, &pending[id]);
     }
     return sum;
 }

@@ -41,6 +41,7 @@ static struct nltp_thread *pool_take(void) {
         return NULL;
     }
     thread->entry = (struct nlt_thread *)nltp_table(NLT_TABLE_THREADS) + id;
+    thread->pending = (struct nlt_pending *)nltp_table(NLT_TABLE_PENDING) + id;
     return thread;
 }
 
@@ -54,8 +55,8 @@ static void on_thread_exit(void *round) {
     struct nltp_thread *thread = nltp_tls.thread;
     nltp_tls.retired = 1;
     nltp_tls.thread = NULL;
-    nltp_tls.entry = NULL;
     if (thread == NULL) return;
+    nltp_totals_flush(thread);
     nltp_store(&thread->entry->tid, 0);
     pool_give(thread);
 }
@@ -74,7 +75,6 @@ static NLTP_NOINLINE void prepare(void) {
             nltp_store(&thread->entry->tid, nltp_gettid());
             thread->depth = 0;
             nltp_tls.thread = thread;
-            nltp_tls.entry = thread->entry;
         }
     }
     nltp_tls.busy = 0;
@@ -82,36 +82,18 @@ static NLTP_NOINLINE void prepare(void) {
     errno = saved_errno;
 }
 
-struct nlt_thread *nltp_thread_entry(void) {
-    return NLTP_LIKELY(nltp_tls.entry != NULL) ? nltp_tls.entry : nltp_table(NLT_TABLE_THREADS);
-}
-
-/* Whose stack it remembers is unknown. */
-static struct nltp_thread *borrow(void) {
+struct nltp_thread *nltp_thread_borrow(void) {
+    if (nltp_tls.thread == NULL && !nltp_tls.retired && !nltp_tls.busy && exit_key_made) {
+        prepare();
+        if (nltp_tls.thread != NULL) return nltp_thread_enter();
+    }
     struct nltp_thread *thread = pool_take();
-    if (thread != NULL) thread->depth = 0;
+    if (thread != NULL) thread->depth = 0; /* whose stack it remembers is unknown */
     return thread;
 }
 
-struct nltp_thread *nltp_thread_enter(void) {
-    if (NLTP_UNLIKELY(nltp_tls.thread == NULL && !nltp_tls.retired && !nltp_tls.busy && exit_key_made)) prepare();
-    if (NLTP_UNLIKELY(nltp_tls.thread == NULL || nltp_tls.busy)) return borrow();
-    nltp_tls.busy = 1;
-    return nltp_tls.thread;
-}
-
-void nltp_thread_leave(struct nltp_thread *thread) {
-    if (NLTP_LIKELY(thread == nltp_tls.thread))
-        nltp_tls.busy = 0;
-    else
-        pool_give(thread);
-}
-
-void nltp_count(struct nlt_thread *entry, uint64_t *counter, uint64_t amount) {
-    if (NLTP_UNLIKELY(entry == nltp_table(NLT_TABLE_THREADS)))
-        nltp_add(counter, amount);
-    else /* one instruction: a signal handler that counts too cannot come between */
-        __asm__("addq %1, %0" : "+m"(*counter) : "er"(amount) : "cc");
+void nltp_thread_return(struct nltp_thread *thread) {
+    pool_give(thread);
 }
 
 void nltp_threads_after_fork(void) {

@@ -37,66 +37,67 @@ static bool step_by_frame_pointer(struct nltp_registers *r) {
     return r->pc != 0;
 }
 
-static void step_over_signal(struct nltp_registers *r, struct nltp_frame *frame) {
-    const greg_t *registers = ((const ucontext_t *)r->sp)->uc_mcontext.gregs;
-    frame->ra_slot = (uintptr_t)&registers[REG_RIP];
-    frame->bp_slot = (uintptr_t)&registers[REG_RBP];
-    frame->base_slot = (uintptr_t)&registers[REG_RSP];
+static inline const greg_t *interrupted_registers(uintptr_t sp) {
+    return ((const ucontext_t *)sp)->uc_mcontext.gregs;
+}
+
+static void step_over_signal(struct nltp_registers *r) {
+    const greg_t *registers = interrupted_registers(r->sp);
     *r = (struct nltp_registers){
-        .pc = stack_word(frame->ra_slot),
-        .sp = stack_word(frame->base_slot),
-        .bp = stack_word(frame->bp_slot),
+        .pc = (uintptr_t)registers[REG_RIP],
+        .sp = (uintptr_t)registers[REG_RSP],
+        .bp = (uintptr_t)registers[REG_RBP],
         .exact_pc = true,
     };
 }
 
-static inline void step_by_rule(struct nltp_registers *r, struct nltp_rule rule, struct nltp_frame *frame) {
-    bool by_bp = rule.kind == NLTP_RULE_BP || rule.kind == NLTP_RULE_DEREF_BP;
-    uintptr_t cfa = by_bp ? r->bp : r->sp;
-    frame->uses_bp = by_bp;
-    if (NLTP_UNLIKELY(rule.kind == NLTP_RULE_DEREF_BP || rule.kind == NLTP_RULE_DEREF_SP)) {
-        frame->base_slot = cfa + (intptr_t)rule.base_offset * 8;
-        cfa = stack_word(frame->base_slot);
-    }
+static inline bool dereferences(struct nltp_rule rule) {
+    return rule.kind == NLTP_RULE_DEREF_BP || rule.kind == NLTP_RULE_DEREF_SP;
+}
+static inline bool starts_from_bp(struct nltp_rule rule) {
+    return rule.kind == NLTP_RULE_BP || rule.kind == NLTP_RULE_DEREF_BP;
+}
+
+static inline void step_by_rule(struct nltp_registers *r, struct nltp_rule rule) {
+    uintptr_t cfa = starts_from_bp(rule) ? r->bp : r->sp;
+    if (NLTP_UNLIKELY(dereferences(rule))) cfa = stack_word(cfa + (intptr_t)rule.base_offset * 8);
     cfa += (intptr_t)rule.cfa_offset * 8;
-    frame->ra_slot = cfa + (intptr_t)rule.ra_offset * 8;
     uintptr_t bp = r->bp;
-    if (rule.bp_kind == NLTP_BP_SAME) {
-        frame->keeps_bp = true;
-    } else {
-        if (NLTP_UNLIKELY(rule.bp_kind == NLTP_BP_AT_BP)) frame->uses_bp = true;
-        frame->bp_slot = (rule.bp_kind == NLTP_BP_AT_BP ? bp : cfa) + (intptr_t)rule.bp_offset * 8;
-        bp = stack_word(frame->bp_slot);
+    if (rule.bp_kind != NLTP_BP_SAME) {
+        uintptr_t base = NLTP_UNLIKELY(rule.bp_kind == NLTP_BP_AT_BP) ? bp : cfa;
+        bp = stack_word(base + (intptr_t)rule.bp_offset * 8);
     }
-    *r = (struct nltp_registers){.pc = stack_word(frame->ra_slot), .sp = cfa, .bp = bp};
+    r->pc = stack_word(cfa + (intptr_t)rule.ra_offset * 8);
+    r->sp = cfa;
+    r->bp = bp;
+    r->exact_pc = false;
 }
 
 enum step_result { STEPPED, AT_BOTTOM, LOST };
 
-/* Fills in `frame` for the place that the registers describe, and moves them to its caller. `*reach` are the flags that the
- * next frame gets for how it was found. */
+/* Moves the registers from the frame to its caller. `*reach` are the flags that the caller gets for how it was found. */
 static inline enum step_result step(struct nltp_registers *r, struct nltp_rule rule, uint8_t *reach, struct nltp_frame *frame) {
-    *frame = (struct nltp_frame){.pc = r->pc, .sp = r->sp, .bp = r->bp, .flags = *reach};
+    frame->pc = r->pc;
+    frame->sp = r->sp;
+    frame->bp = r->bp;
+    frame->rule = rule;
+    frame->object = 0;
+    frame->flags = *reach;
     *reach = 0;
-    if (NLTP_UNLIKELY(rule.uncached)) {
-        frame->untrusted = true;
-        frame->object = nltp_code_id(r->exact_pc ? r->pc + 1 : r->pc);
-    }
-    uintptr_t sp = r->sp;
+    if (NLTP_UNLIKELY(rule.uncached)) frame->object = nltp_code_id(r->exact_pc ? r->pc + 1 : r->pc);
     switch (rule.kind) {
     case NLTP_RULE_END: return AT_BOTTOM;
     case NLTP_RULE_SIGNAL:
-        step_over_signal(r, frame);
+        step_over_signal(r);
         *reach = NLT_FRAME_EXACT_PC;
         return r->pc != 0 ? STEPPED : LOST;
     case NLTP_RULE_NONE:
-        frame->untrusted = true; /* what a guessed pointer led to may be gone the next time */
         *reach = NLT_FRAME_APPROXIMATE;
         return step_by_frame_pointer(r) ? STEPPED : LOST;
     default:
-        step_by_rule(r, rule, frame);
+        step_by_rule(r, rule);
         /* A caller's frame lies above its callee's, and its pc is never zero but below the outermost frame. */
-        return r->pc != 0 && r->sp > sp ? STEPPED : LOST;
+        return NLTP_LIKELY(r->pc != 0 && r->sp > frame->sp) ? STEPPED : LOST;
     }
 }
 
@@ -106,12 +107,11 @@ static inline enum step_result step(struct nltp_registers *r, struct nltp_rule r
  * not: no word with a higher index, but for the few of its own group, has changed. */
 static inline int find_changed(const struct nltp_check *checks, uint32_t end) {
     uint32_t i = end;
-    while (i >= 4) {
-        i -= 4;
-        uintptr_t difference = (*checks[i + 3].address ^ checks[i + 3].value) | (*checks[i + 2].address ^ checks[i + 2].value) |
-                               (*checks[i + 1].address ^ checks[i + 1].value) | (*checks[i].address ^ checks[i].value);
+    for (; i >= 4; i -= 4) {
+        const struct nltp_check *c = &checks[i];
+        uintptr_t difference = (*c[-1].address ^ c[-1].value) | (*c[-2].address ^ c[-2].value) |
+                               (*c[-3].address ^ c[-3].value) | (*c[-4].address ^ c[-4].value);
         if (NLTP_UNLIKELY(difference != 0)) {
-            i += 4;
             while (*checks[i - 1].address == checks[i - 1].value) i--;
             return (int)i - 1;
         }
@@ -123,95 +123,125 @@ static inline int find_changed(const struct nltp_check *checks, uint32_t end) {
     return -1;
 }
 
-static inline bool is_same_place(const struct nltp_cached_frame *cached, const struct nltp_registers *r, uint8_t reach) {
-    return cached->pc == r->pc && cached->sp == r->sp && cached->flags == reach && !cached->untrusted &&
-           (!cached->needs_bp || cached->bp == r->bp);
+static inline bool is_same_place(const struct nltp_cached_frame *cached, uintptr_t pc, uintptr_t sp, uintptr_t bp, uint8_t reach) {
+    return cached->pc == pc && cached->sp == sp && cached->flags == reach && !cached->untrusted &&
+           (!cached->needs_bp || cached->bp == bp);
 }
 
+static inline void add_check(struct nltp_thread *thread, uint32_t *end, uintptr_t address, uintptr_t value) {
+    thread->checks[*end] = (struct nltp_check){(const uintptr_t *)address, value};
+    ++*end;
+}
+
+/* The words that led over a signal frame. */
+static void add_signal_checks(struct nltp_thread *thread, const struct nltp_frame *frame, const struct nltp_cached_frame *caller,
+                              uint32_t *end) {
+    const greg_t *registers = interrupted_registers(frame->sp);
+    add_check(thread, end, (uintptr_t)&registers[REG_RIP], caller->pc);
+    add_check(thread, end, (uintptr_t)&registers[REG_RSP], caller->sp);
+    if (caller->needs_bp) add_check(thread, end, (uintptr_t)&registers[REG_RBP], caller->bp);
+}
+
+/* Appends a frame, its caller being the innermost one that is remembered. */
 static inline void remember(struct nltp_thread *thread, const struct nltp_frame *frame, uint32_t node) {
     struct nltp_cached_frame *cached = &thread->cached[thread->depth];
-    const struct nltp_cached_frame *caller = thread->depth > 0 ? cached - 1 : NULL;
-    uint32_t end = caller != NULL ? caller->check_end : 0;
+    struct nltp_rule rule = frame->rule;
     cached->pc = frame->pc;
     cached->sp = frame->sp;
     cached->bp = frame->bp;
     cached->node = node;
     cached->flags = frame->flags;
-    cached->needs_bp = frame->uses_bp || (frame->keeps_bp && caller != NULL && caller->needs_bp);
-    cached->untrusted = frame->untrusted || (caller != NULL && caller->untrusted);
-    if (caller != NULL && !cached->untrusted) {
-        struct nltp_check *checks = thread->checks;
-        checks[end++] = (struct nltp_check){(const uintptr_t *)frame->ra_slot, caller->pc};
-        if (frame->bp_slot != 0 && caller->needs_bp) checks[end++] = (struct nltp_check){(const uintptr_t *)frame->bp_slot, caller->bp};
-        if (NLTP_UNLIKELY(frame->base_slot != 0))
-            checks[end++] = (struct nltp_check){(const uintptr_t *)frame->base_slot, stack_word(frame->base_slot)};
+    cached->check_end = 0;
+    cached->needs_bp = starts_from_bp(rule) || rule.bp_kind == NLTP_BP_AT_BP;
+    cached->untrusted = rule.uncached || rule.kind == NLTP_RULE_NONE; /* what a guess led to may be gone the next time */
+    if (NLTP_LIKELY(thread->depth++ > 0)) {
+        const struct nltp_cached_frame *caller = cached - 1;
+        uint32_t end = caller->check_end;
+        cached->untrusted |= caller->untrusted;
+        if (NLTP_UNLIKELY(cached->untrusted)) {
+        } else if (NLTP_UNLIKELY(rule.kind == NLTP_RULE_SIGNAL)) {
+            add_signal_checks(thread, frame, caller, &end);
+        } else {
+            add_check(thread, &end, caller->sp + (intptr_t)rule.ra_offset * 8, caller->pc);
+            if (rule.bp_kind == NLTP_BP_SAME) {
+                cached->needs_bp |= caller->needs_bp;
+            } else if (caller->needs_bp) {
+                uintptr_t base = NLTP_UNLIKELY(rule.bp_kind == NLTP_BP_AT_BP) ? frame->bp : caller->sp;
+                add_check(thread, &end, base + (intptr_t)rule.bp_offset * 8, caller->bp);
+            }
+            if (NLTP_UNLIKELY(dereferences(rule))) {
+                uintptr_t base = (starts_from_bp(rule) ? frame->bp : frame->sp) + (intptr_t)rule.base_offset * 8;
+                add_check(thread, &end, base, stack_word(base));
+            }
+        }
+        cached->check_end = end;
     }
-    cached->check_end = end;
-    thread->depth++;
 }
 
 /* ---- from frames to a context --------------------------------------------------------------------------------------------- */
 
-/* The leaf that the same new frames led to lately, if it is there: its ancestors are compared, so a collision costs only time. */
-static bool find_recent(struct nltp_thread *thread, uint32_t *slot, uint32_t outer, uint32_t count, uint32_t *leaf) {
-    const struct nlt_context *nodes = nltp_table(NLT_TABLE_CONTEXTS);
-    uint32_t node = *slot;
-    for (uint32_t i = 0; i < count; i++) {
-        const struct nltp_frame *frame = &thread->fresh[i];
-        if (node <= NLT_CONTEXT_ROOT || nodes[node].pc != frame->pc || nodes[node].flags != frame->flags || frame->object != 0)
-            return false;
-        node = nodes[node].parent;
-    }
-    *leaf = *slot;
-    return node == outer;
-}
-
-static inline uint64_t hash_of_fresh(const struct nltp_thread *thread, uint32_t outer, uint32_t count) {
+static inline struct nltp_recent *recent_of(struct nltp_thread *thread, uint32_t outer, uint32_t count) {
     uint64_t hash = outer;
-    for (uint32_t i = count; i-- > 0;) hash = (hash ^ thread->fresh[i].pc) * UINT64_C(0x9E3779B97F4A7C15);
-    return hash;
+    for (uint32_t i = 0; i < count; i++) hash = (hash ^ thread->fresh[i].pc) * UINT64_C(0x9E3779B97F4A7C15);
+    return &thread->recent[hash >> (64 - NLTP_RECENT_BITS)];
 }
 
-/* Walks down from `outer` along the new frames, outermost first, and appends them to the remembered stack. */
-static uint32_t descend(struct nltp_thread *thread, uint32_t outer, uint32_t count, bool keep) {
-    uint32_t *slot = &thread->nodes[hash_of_fresh(thread, outer, count) >> (64 - NLTP_NODE_CACHE_BITS)];
-    uint32_t leaf;
-    if (NLTP_LIKELY(find_recent(thread, slot, outer, count, &leaf))) {
-        if (!keep) return leaf;
-        const struct nlt_context *nodes = nltp_table(NLT_TABLE_CONTEXTS);
-        uint32_t node = leaf;
-        thread->depth += count;
-        for (uint32_t i = 0; i < count; i++, node = nodes[node].parent) thread->cached[thread->depth - 1 - i].node = node;
-        thread->depth -= count;
-        for (uint32_t i = count; i-- > 0;) remember(thread, &thread->fresh[i], thread->cached[thread->depth].node);
-        return leaf;
-    }
-    const struct nlt_context *nodes = nltp_table(NLT_TABLE_CONTEXTS);
+static inline bool is_recent(const struct nltp_recent *recent, const struct nltp_frame *fresh, uint32_t outer, uint32_t count) {
+    if (recent->outer != outer || recent->count != count) return false;
+    uintptr_t difference = 0;
+    for (uint32_t i = 0; i < count; i++) difference |= (recent->pcs[i] ^ fresh[i].pc) | fresh[i].flags | fresh[i].object;
+    return difference == 0;
+}
+
+static NLTP_NOINLINE uint32_t descend_slowly(struct nltp_thread *thread, uint32_t outer, uint32_t count, bool keep) {
     uint32_t node = outer;
-    bool folded = false;
+    bool folded = false, plain = count <= NLTP_RECENT_FRAMES;
+    struct nltp_recent *recent = plain ? recent_of(thread, outer, count) : NULL;
+    if (plain) recent->count = 0;
     for (uint32_t i = count; i-- > 0;) {
-        uint32_t child = nltp_context_child(node, &thread->fresh[i]);
+        const struct nltp_frame *frame = &thread->fresh[i];
+        uint32_t child = nltp_context_child(node, frame);
         if (child == 0) {
             nltp_add(&nltp_ledger->losses.contexts_full, 1);
             thread->depth = 0;
             return node;
         }
-        folded |= nodes[child].parent != node;
+        folded |= nltp_nodes[child].parent != node;
+        plain &= frame->flags == 0 && frame->object == 0;
         node = child;
-        if (keep) remember(thread, &thread->fresh[i], node);
+        if (keep) remember(thread, frame, node);
+        if (recent != NULL) {
+            recent->pcs[i] = frame->pc;
+            recent->nodes[i] = node;
+        }
     }
     if (NLTP_UNLIKELY(folded)) nltp_add(&nltp_ledger->losses.folded_stacks, 1);
-    *slot = node;
+    if (plain && !folded) {
+        recent->outer = outer;
+        recent->count = count;
+    }
     return node;
 }
 
-static void count_outcome(struct nltp_thread *thread, enum step_result result, bool approximate) {
-    if (result == LOST) nltp_count(thread->entry, &thread->entry->broken_stacks, 1);
-    if (approximate) nltp_count(thread->entry, &thread->entry->approximate_stacks, 1);
+/* Walks down from `outer` along the new frames, outermost first, and appends them to the remembered stack. */
+static inline uint32_t descend(struct nltp_thread *thread, uint32_t outer, uint32_t count) {
+    if (NLTP_LIKELY(count <= NLTP_RECENT_FRAMES)) {
+        const struct nltp_recent *recent = recent_of(thread, outer, count);
+        if (NLTP_LIKELY(is_recent(recent, thread->fresh, outer, count))) {
+            for (uint32_t i = count; i-- > 0;) remember(thread, &thread->fresh[i], recent->nodes[i]);
+            return recent->nodes[0];
+        }
+    }
+    return descend_slowly(thread, outer, count, true);
 }
 
-static uint32_t walk_with(struct nltp_thread *thread, const struct nltp_registers *registers) {
-    struct nltp_registers r = *registers;
+static NLTP_NOINLINE void count_outcome(struct nlt_thread *entry, enum step_result result, bool approximate) {
+    if (result == LOST) nltp_bump(&entry->broken_stacks, 1);
+    if (approximate) nltp_bump(&entry->approximate_stacks, 1);
+}
+
+static NLTP_NOINLINE uint32_t walk_on(struct nltp_thread *thread, uintptr_t pc, uintptr_t sp, uintptr_t bp) {
+    struct nltp_registers r = {.pc = pc, .sp = sp, .bp = bp};
     struct nltp_frame *fresh = thread->fresh;
     uint32_t count = 0;
     uint8_t reach = 0;
@@ -226,7 +256,7 @@ static uint32_t walk_with(struct nltp_thread *thread, const struct nltp_register
     for (;;) {
         /* Only addresses decide how far to look: a walk that crosses to another stack may miss a match, no more. */
         while (previous >= 0 && thread->cached[previous].sp < r.sp) previous--;
-        if (previous >= 0 && is_same_place(&thread->cached[previous], &r, reach)) {
+        if (previous >= 0 && is_same_place(&thread->cached[previous], r.pc, r.sp, r.bp, reach)) {
             int changed = find_changed(thread->checks, thread->cached[previous].check_end);
             if (NLTP_LIKELY(changed < 0)) break;
             while (previous > 0 && thread->cached[previous - 1].check_end > (uint32_t)changed) previous--;
@@ -239,20 +269,21 @@ static uint32_t walk_with(struct nltp_thread *thread, const struct nltp_register
             break;
         }
         result = step(&r, nltp_rule_for(r.pc, r.exact_pc), &reach, &fresh[count++]);
-        if (result != STEPPED) {
+        if (NLTP_UNLIKELY(result != STEPPED)) {
             if (result == LOST) fresh[count - 1].flags |= NLT_FRAME_BROKEN;
             previous = -1;
             break;
         }
         approximate |= (reach & NLT_FRAME_APPROXIMATE) != 0;
     }
-    if (NLTP_UNLIKELY(result == LOST || approximate)) count_outcome(thread, result, approximate);
+    if (NLTP_UNLIKELY(result == LOST || approximate)) count_outcome(thread->entry, result, approximate);
     uint32_t outer = previous >= 0 ? thread->cached[previous].node : NLT_CONTEXT_ROOT;
     thread->depth = (uint32_t)(previous + 1);
     if (count == 0) return outer;
     bool keep = thread->depth + count <= NLT_MAX_FRAMES && result != LOST && !(fresh[count - 1].flags & NLT_FRAME_TRUNCATED);
-    uint32_t node = descend(thread, outer, count, keep);
-    if (NLTP_UNLIKELY(!keep)) thread->depth = 0;
+    if (NLTP_LIKELY(keep)) return descend(thread, outer, count);
+    uint32_t node = descend_slowly(thread, outer, count, false);
+    thread->depth = 0;
     return node;
 }
 
@@ -272,35 +303,38 @@ static uint32_t walk_afresh(struct nltp_thread *thread, struct nltp_registers r)
 }
 
 #ifdef NLT_VERIFY_WALKS
-static void verify(const struct nltp_registers *registers, uint32_t context) {
+static NLTP_NOINLINE void verify(struct nltp_registers registers, uint32_t context) {
     struct nltp_thread *thread = nltp_thread_enter(); /* busy: a borrowed one, whose previous stack is not touched */
     if (thread == NULL) return;
-    uint32_t count = walk_afresh(thread, *registers), node = NLT_CONTEXT_ROOT;
+    uint32_t count = walk_afresh(thread, registers), node = NLT_CONTEXT_ROOT;
     for (uint32_t i = count; i-- > 0 && node != 0;) node = nltp_context_child(node, &thread->fresh[i]);
     if (node != 0 && node != context) nltp_add(&nltp_ledger->losses.walk_differences, 1);
     nltp_thread_leave(thread);
 }
 #else
-static inline void verify(const struct nltp_registers *registers, uint32_t context) {
+static inline void verify(struct nltp_registers registers, uint32_t context) {
     (void)registers, (void)context;
 }
 #endif
 
-uint32_t nltp_walk(const struct nltp_registers *registers) {
-    struct nltp_thread *thread = nltp_thread_enter();
-    if (NLTP_UNLIKELY(thread == NULL)) {
-        nltp_add(&nltp_ledger->losses.lost_threads, 1);
-        return NLT_CONTEXT_ROOT;
-    }
-    uint32_t context = walk_with(thread, registers);
-    verify(registers, context);
-    nltp_thread_leave(thread);
+/* The same call site in the same stack as the last time: nothing to step through. */
+static inline bool is_unchanged(const struct nltp_thread *thread, uintptr_t pc, uintptr_t sp, uintptr_t bp) {
+    if (thread->depth == 0 || thread->generation != nltp_module_generation()) return false;
+    const struct nltp_cached_frame *leaf = &thread->cached[thread->depth - 1];
+    return is_same_place(leaf, pc, sp, bp, 0) && find_changed(thread->checks, leaf->check_end) < 0;
+}
+
+uint32_t nltp_walk(struct nltp_thread *thread, uintptr_t pc, uintptr_t sp, uintptr_t bp) {
+    uint32_t context = NLTP_LIKELY(is_unchanged(thread, pc, sp, bp)) ? thread->cached[thread->depth - 1].node
+                                                                      : walk_on(thread, pc, sp, bp);
+    verify((struct nltp_registers){.pc = pc, .sp = sp, .bp = bp}, context);
     return context;
 }
 
 uint32_t nlt_walk_here(uint64_t *addresses, uint32_t capacity) {
     if (nltp_ledger == NULL) return 0;
-    struct nltp_registers here = NLTP_CALLER();
+    const uintptr_t *frame = __builtin_frame_address(0);
+    struct nltp_registers here = {.pc = frame[1], .sp = (uintptr_t)(frame + 2), .bp = frame[0]};
     struct nltp_thread *thread = nltp_thread_enter();
     if (thread == NULL) return 0;
     uint32_t count = walk_afresh(thread, here);

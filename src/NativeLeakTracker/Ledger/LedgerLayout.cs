@@ -13,6 +13,8 @@ internal enum TableId
     Epochs,
     Strings,
     Chunks,
+    Totals,
+    Pending,
     Directory,
 }
 
@@ -38,10 +40,11 @@ internal readonly struct LossCounters
     public readonly ulong UnknownModules;
     public readonly ulong FoldedStacks;
     public readonly ulong WalkDifferences;
-    public readonly Reserved7 Reserved;
+    public readonly ulong UntotalledBlocks;
+    public readonly Reserved6 Reserved;
 
-    [System.Runtime.CompilerServices.InlineArray(7)]
-    internal struct Reserved7
+    [System.Runtime.CompilerServices.InlineArray(6)]
+    internal struct Reserved6
     {
         private ulong _element;
     }
@@ -74,10 +77,10 @@ internal readonly struct LedgerHeader
     public readonly uint UnwindClr;
     public readonly uint Reserved;
     public readonly LossCounters Losses;
-    public readonly Tables8 Tables;
+    public readonly Tables10 Tables;
 
-    [System.Runtime.CompilerServices.InlineArray(8)]
-    internal struct Tables8
+    [System.Runtime.CompilerServices.InlineArray(10)]
+    internal struct Tables10
     {
         private TableEntry _element;
     }
@@ -164,6 +167,57 @@ internal readonly struct ContextEntry
     public readonly NodeKind Kind;
     public readonly NodeFlags Flags;
     public readonly ushort Depth;
+    public readonly uint Totals;
+}
+
+[StructLayout(LayoutKind.Sequential, Size = 64)]
+internal readonly struct TotalsEntry
+{
+    public readonly uint Context;
+    public readonly uint Reserved;
+    public readonly ulong AllocatedBlocks;
+    public readonly ulong AllocatedBytes;
+    public readonly ulong FreedBlocks;
+    public readonly ulong FreedBytes;
+    public readonly ulong PeakBytes;
+}
+
+[StructLayout(LayoutKind.Sequential)]
+internal readonly struct PendingSlot
+{
+    private const int AmountByteBits = 44;
+
+    public readonly uint Context;
+    public readonly uint Reserved;
+    public readonly ulong Allocated;
+    public readonly ulong Freed;
+    public readonly long PeakNetBytes;
+
+    public static long Blocks(ulong amount) => (long)(amount >> AmountByteBits);
+
+    public static long Bytes(ulong amount) => (long)(amount & ((1UL << AmountByteBits) - 1));
+}
+
+[StructLayout(LayoutKind.Sequential, Size = 4160)]
+internal readonly struct PendingEntry
+{
+    public const int SlotCount = 128;
+
+    public readonly uint Version;
+    public readonly Reserved15 Reserved;
+    public readonly Slots128 Slots;
+
+    [System.Runtime.CompilerServices.InlineArray(15)]
+    internal struct Reserved15
+    {
+        private uint _element;
+    }
+
+    [System.Runtime.CompilerServices.InlineArray(SlotCount)]
+    internal struct Slots128
+    {
+        private PendingSlot _element;
+    }
 }
 
 [StructLayout(LayoutKind.Sequential, Size = 32)]

@@ -4,8 +4,8 @@ using System.Text;
 namespace NativeLeaks.Ledger;
 
 /// <summary>
-/// Reads the tables of a ledger in this process. Needs no lock: tables only grow, and an entry is complete before it is
-/// counted or linked. Safe from any thread.
+/// Reads the tables of a ledger in this process. Needs no lock: tables only grow, and an entry is complete before anything
+/// refers to it. Safe from any thread.
 /// </summary>
 internal sealed unsafe class LedgerReader
 {
@@ -50,21 +50,54 @@ internal sealed unsafe class LedgerReader
         return Encoding.UTF8.GetString(end < 0 ? rest : rest[..end]);
     }
 
-    /// <summary>Sums over all threads that ever recorded.</summary>
+    /// <summary>
+    /// Sums over all threads that ever recorded, what they have not passed on included. Other threads go on meanwhile; each
+    /// thread's part is of one moment.
+    /// </summary>
     public CaptureCounters SumCounters()
     {
         CaptureCounters sum = default;
-        foreach (ref readonly ThreadEntry thread in Threads)
+        ReadOnlySpan<ThreadEntry> threads = Threads;
+        ReadOnlySpan<PendingEntry> pending = Table<PendingEntry>(TableId.Pending);
+        for (int i = 0; i < threads.Length; i++)
         {
-            sum += new CaptureCounters(
+            sum += SumThread(in threads[i], in pending[i]);
+        }
+
+        return sum;
+    }
+
+    // An odd or a changed version: the thread was passing its part on, so some of it may have been read twice or not at all.
+    private static CaptureCounters SumThread(in ThreadEntry thread, in PendingEntry pending)
+    {
+        const int Tries = 100;
+        for (int attempt = 0; ; attempt++)
+        {
+            uint before = Volatile.Read(ref Unsafe.AsRef(in pending.Version));
+            var sum = new CaptureCounters(
                 (long)thread.AllocatedBlocks,
                 (long)thread.AllocatedBytes,
                 (long)thread.FreedBlocks,
                 (long)thread.FreedBytes,
                 (long)thread.ApproximateStacks);
-        }
+            foreach (ref readonly PendingSlot slot in (ReadOnlySpan<PendingSlot>)pending.Slots)
+            {
+                sum += new CaptureCounters(
+                    PendingSlot.Blocks(slot.Allocated),
+                    PendingSlot.Bytes(slot.Allocated),
+                    PendingSlot.Blocks(slot.Freed),
+                    PendingSlot.Bytes(slot.Freed),
+                    0);
+            }
 
-        return sum;
+            Interlocked.MemoryBarrier();
+            if (((before & 1) == 0 && before == Volatile.Read(ref Unsafe.AsRef(in pending.Version))) || attempt == Tries)
+            {
+                return sum;
+            }
+
+            Thread.SpinWait(1);
+        }
     }
 
     private ReadOnlySpan<T> Table<T>(TableId id)

@@ -29,7 +29,7 @@ internal static class TextReport
         WriteFooter(report, writer);
     }
 
-    private static string Headline(NativeLeakReport report)
+    public static string Headline(NativeLeakReport report)
     {
         string scope = report.Capture.Scope;
         return report.Leaks.Count == 0

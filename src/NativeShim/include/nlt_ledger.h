@@ -3,14 +3,14 @@
  * This header is the contract between the C side and the C# side. Nothing else of the engine is visible to a reader;
  * src/NativeLeakTracker/Ledger/ mirrors these structures and a test compares the two, field by field.
  *
- *   base                                                                            base + size_bytes
- *   +--------+---------+---------+-------+----------+--------+---------+--------+-----------+
- *   | header | threads | modules | codes | contexts | epochs | strings | chunks | directory |
- *   +--------+---------+---------+-------+----------+--------+---------+--------+-----------+
- *                                                                        |          |
+ *   base                                                                                              base + size_bytes
+ *   +--------+---------+---------+-------+----------+--------+---------+--------+--------+---------+-----------+
+ *   | header | threads | modules | codes | contexts | epochs | strings | chunks | totals | pending | directory |
+ *   +--------+---------+---------+-------+----------+--------+---------+--------+--------+---------+-----------+
+ *                                                                        |                              |
  *                                the chunks that exist, in order of birth, and the directory by address:
  *                                one entry for each 64 MB of address space, 0 where no block ever lived
- *                                                                        v          v
+ *                                                                        v                              v
  *                                                   +----------------------------------------+
  *                                                   | chunk: a live word for each 32 bytes   |
  *                                                   | of those 64 MB (2,097,152 words)       |
@@ -43,6 +43,8 @@ enum nlt_table_id {
     NLT_TABLE_EPOCHS,
     NLT_TABLE_STRINGS,
     NLT_TABLE_CHUNKS,
+    NLT_TABLE_TOTALS,
+    NLT_TABLE_PENDING,
     NLT_TABLE_DIRECTORY,
     NLT_TABLE_COUNT
 };
@@ -69,7 +71,8 @@ struct nlt_loss_counters {
     uint64_t unknown_modules;       /* module table full: frames of the module keep their address only                   */
     uint64_t folded_stacks;         /* walks whose deep recursion was folded into fewer frames                           */
     uint64_t walk_differences;      /* build with NLT_VERIFY_WALKS: walks by the cache that a fresh walk contradicted    */
-    uint64_t reserved[7];
+    uint64_t untotalled_blocks;     /* allocations that are missing in the totals of their context (table full)          */
+    uint64_t reserved[6];
 };
 static_assert(sizeof(struct nlt_loss_counters) == 128, "layout");
 
@@ -91,7 +94,7 @@ struct nlt_header {
     uint32_t reserved32;
     struct nlt_loss_counters losses;
     struct nlt_table tables[NLT_TABLE_COUNT];
-    uint64_t reserved[36];
+    uint64_t reserved[30];
 };
 static_assert(offsetof(struct nlt_header, losses) == 72, "layout");
 static_assert(offsetof(struct nlt_header, tables) == 200, "layout");
@@ -100,7 +103,8 @@ static_assert(sizeof(struct nlt_header) == 680, "layout");
 /* ---- threads: who records, and how much ---------------------------------------------------------------------------- */
 
 /* One entry a thread, recycled when the thread ends; the counters go on (they are sums over all owners of the entry).
- * Written by the owning thread only (entry 0: by any thread, atomically). 128 bytes: no entry shares a cache line. */
+ * Written by the owning thread only (entry 0: by any thread, atomically). 128 bytes: no entry shares a cache line.
+ * What is pending (struct nlt_pending) comes on top. */
 struct nlt_thread {
     uint32_t tid;                   /* 0 when the entry is free                                                          */
     uint32_t reserved32;
@@ -176,9 +180,46 @@ struct nlt_context {
     uint8_t kind;                   /* enum nlt_frame_kind                                                               */
     uint8_t flags;
     uint16_t depth;                 /* frames from the root, saturating                                                  */
-    uint64_t reserved;
+    uint32_t totals;                /* entry in the totals table; 0: none yet                                            */
+    uint32_t reserved;
 };
 static_assert(sizeof(struct nlt_context) == 32, "layout");
+
+/* ---- totals: what each context allocated and freed, live or not ------------------------------------------------------ */
+
+/* Exact once the pending amounts of all threads are added. The peak is that of the sum of all threads where one thread works
+ * with the context; where several do, it lies between that and the sum of their own peaks. */
+struct nlt_totals {
+    uint32_t context;
+    uint32_t reserved;
+    uint64_t allocated_blocks;
+    uint64_t allocated_bytes;
+    uint64_t freed_blocks;
+    uint64_t freed_bytes;
+    uint64_t peak_bytes;
+    uint64_t reserved64[2];
+};
+static_assert(sizeof(struct nlt_totals) == 64, "layout");
+
+/* What a thread has not added to the totals yet: a direct-mapped table by context. The owner adds a slot to the totals when
+ * another context needs it. `version` is odd while it does: a reader that meets an odd or a changed version reads again.
+ * An amount holds blocks above NLT_AMOUNT_BYTE_BITS and bytes below; it is passed on before either could overflow. */
+#define NLT_PENDING_SLOTS 128u
+#define NLT_AMOUNT_BYTE_BITS 44
+struct nlt_pending_slot {
+    uint32_t context;
+    uint32_t reserved;
+    uint64_t allocated;             /* amount                                                                            */
+    uint64_t freed;                 /* amount                                                                            */
+    int64_t peak_net_bytes;         /* highest allocated - freed since the slot was taken                                */
+};
+static_assert(sizeof(struct nlt_pending_slot) == 32, "layout");
+struct nlt_pending {                /* entry i belongs to thread entry i                                                 */
+    uint32_t version;
+    uint32_t reserved[15];
+    struct nlt_pending_slot slots[NLT_PENDING_SLOTS];
+};
+static_assert(sizeof(struct nlt_pending) == 4160, "layout");
 
 /* ---- epochs: when, and for whom, a block was made --------------------------------------------------------------------- */
 
