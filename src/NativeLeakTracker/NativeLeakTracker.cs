@@ -37,7 +37,7 @@ public sealed class NativeLeakTracker : IDisposable
             _ledger = ShimEngine.Ledger!;
             _before = _ledger.SumCounters();
             _scope = FlowScope.Open() ?? throw new InvalidOperationException(
-                "No more scopes can be opened in this process: Start() was called half a million times.");
+                "No more scopes can be opened in this process: 65,535 trackers are open. Dispose those that are done.");
         }
         else if (ShimEngine.IsSupportedPlatform)
         {

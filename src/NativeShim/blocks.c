@@ -1,88 +1,128 @@
 /* Live blocks: one word for each 32 bytes of heap, in two levels (nlt_ledger.h shows the layout). A word belongs to one
  * block from the moment the allocator hands it out until it takes it back, and the allocator orders those moments; so
- * plain stores do, and no word is ever contended. */
+ * plain stores do, and no word is ever contended.
+ *
+ * Where an allocator puts two blocks into one word's 32 bytes, the later one goes to the region's fine chunk, with a word for
+ * each 8 bytes. Such a region gets one when it first needs it; with glibc's malloc none ever does. */
 #include "shim.h"
 
-#define WORD_MASK (NLT_CHUNK_WORDS - 1)
+struct grain {
+    enum nlt_table_id directory;
+    unsigned shift;
+    uint64_t words;
+};
+static const struct grain coarse = {NLT_TABLE_DIRECTORY, NLT_WORD_HEAP_SHIFT, NLT_CHUNK_WORDS};
+static const struct grain fine = {NLT_TABLE_FINE_DIRECTORY, NLT_FINE_HEAP_SHIFT, NLT_FINE_CHUNK_WORDS};
 
-static inline uint64_t *chunk_at(uintptr_t address) {
+static uint64_t any_fine_chunk; /* 0 as long as no allocator puts blocks that close */
+
+static inline uint64_t *chunk_at(const uint64_t *directory, uintptr_t address) {
     if (NLTP_UNLIKELY(address >> NLT_ADDRESS_BITS)) return NULL;
-    return (uint64_t *)nltp_load_acquire(&nltp_directory[address >> NLT_CHUNK_HEAP_SHIFT]);
+    return (uint64_t *)nltp_load_acquire(&directory[address >> NLT_CHUNK_HEAP_SHIFT]);
 }
 
-static NLTP_NOINLINE uint64_t *make_chunk(uintptr_t address) {
+static inline uint64_t *word_in(uint64_t *chunk, uintptr_t address, const struct grain *grain) {
+    return &chunk[(address >> grain->shift) & (grain->words - 1)];
+}
+
+static NLTP_NOINLINE uint64_t *make_chunk(uintptr_t address, const struct grain *grain) {
     if (address >> NLT_ADDRESS_BITS) return NULL;
-    uint64_t *slot = &nltp_directory[address >> NLT_CHUNK_HEAP_SHIFT];
+    uint64_t *slot = &((uint64_t *)nltp_table(grain->directory))[address >> NLT_CHUNK_HEAP_SHIFT];
     uint64_t found = nltp_load_acquire(slot);
     if (found != 0) return (uint64_t *)found;
-    uint64_t *chunk = nltp_map(NLT_CHUNK_BYTES);
+    if (!nltp_ledger_reserve(slot, sizeof *slot)) return NULL;
+    uint64_t file_offset;
+    uint64_t *chunk = nltp_ledger_chunk(grain->words * 8, &file_offset);
     if (chunk == NULL) return NULL;
     if (!nltp_cas(slot, &found, (uint64_t)chunk)) {
-        nltp_unmap(chunk, NLT_CHUNK_BYTES); /* another thread was first */
+        nltp_ledger_chunk_unused(chunk, grain->words * 8); /* another thread was first */
         return (uint64_t *)found;
     }
+    if (grain == &fine) nltp_store(&any_fine_chunk, 1);
     uint32_t id = nltp_table_take(NLT_TABLE_CHUNKS, 1);
     if (id == 0) return chunk; /* 16 TB of heap: more than a reader is shown */
     struct nlt_chunk *listed = (struct nlt_chunk *)nltp_table(NLT_TABLE_CHUNKS) + id;
     listed->heap_start = address >> NLT_CHUNK_HEAP_SHIFT << NLT_CHUNK_HEAP_SHIFT;
+    listed->heap_shift = grain->shift;
+    listed->file_offset = file_offset;
     nltp_store_release(&listed->words, (uint64_t)chunk);
     return chunk;
 }
 
-static inline uint64_t *word_at(uint64_t *chunk, uintptr_t address) {
-    return &chunk[(address >> NLT_WORD_HEAP_SHIFT) & WORD_MASK];
+/* The word at an address, its chunk being made if need be; NULL when there is no memory. */
+static inline uint64_t *make_word(uintptr_t address, const struct grain *grain, const uint64_t *directory) {
+    uint64_t *chunk = chunk_at(directory, address);
+    if (NLTP_UNLIKELY(chunk == NULL)) chunk = make_chunk(address, grain);
+    if (NLTP_UNLIKELY(chunk == NULL)) return NULL;
+    uint64_t *word = word_in(chunk, address, grain);
+    return NLTP_LIKELY(nltp_ledger_reserve(word, sizeof *word)) ? word : NULL;
 }
 
-/* The word that holds the size of a block too large for its own: the next one, perhaps in the next chunk. */
-static uint64_t *size_word(uintptr_t address, bool make) {
-    uintptr_t next = address + (1u << NLT_WORD_HEAP_SHIFT);
-    uint64_t *chunk = make ? make_chunk(next) : chunk_at(next);
-    return chunk == NULL ? NULL : word_at(chunk, next);
+static inline uint64_t quarter_of(uintptr_t address) {
+    return (address >> 3) & 3;
+}
+static inline bool is_word_of(uint64_t word, uintptr_t address) {
+    return word != 0 && ((word >> NLT_WORD_QUARTER_SHIFT) & 3) == quarter_of(address);
 }
 
-static inline uint64_t half_of(uintptr_t address) {
-    return (address >> 4) & 1;
+/* The word behind a block's own, which holds a size that does not fit. */
+static uint64_t *find_size_word(uintptr_t address, const struct grain *grain) {
+    uintptr_t next = address + ((uintptr_t)1 << grain->shift);
+    return word_in(chunk_at(nltp_table(grain->directory), next), next, grain);
 }
 
-bool nltp_block_put(uintptr_t address, size_t size_bytes, uint32_t context, uint32_t epoch) {
-    uint64_t *chunk = chunk_at(address);
-    if (NLTP_UNLIKELY(chunk == NULL)) chunk = make_chunk(address);
-    if (NLTP_UNLIKELY(chunk == NULL)) return false;
-    uint64_t size = size_bytes;
+static bool put_at(uint64_t *word, uintptr_t address, uint64_t size, uint32_t context, uint32_t epoch, const struct grain *grain) {
     if (NLTP_UNLIKELY(size >= NLT_SIZE_ESCAPE)) {
-        uint64_t *wide = size_word(address, true);
+        uint64_t *wide = make_word(address + ((uintptr_t)1 << grain->shift), grain, nltp_table(grain->directory));
         if (wide == NULL) return false;
         nltp_store(wide, size);
         size = NLT_SIZE_ESCAPE;
     }
-    uint64_t *word = word_at(chunk, address);
-    if (NLTP_UNLIKELY(nltp_load(word) != 0)) nltp_add(&nltp_ledger->losses.close_blocks, 1);
     nltp_store(word, (uint64_t)context << NLT_WORD_CONTEXT_SHIFT | size << NLT_WORD_SIZE_SHIFT |
-                         half_of(address) << NLT_WORD_HALF_SHIFT | epoch);
+                         quarter_of(address) << NLT_WORD_QUARTER_SHIFT | epoch);
     return true;
 }
 
-struct nltp_block nltp_block_take(uintptr_t address) {
-    struct nltp_block block = {0, 0};
-    uint64_t *chunk = chunk_at(address);
-    if (chunk == NULL) return block;
-    uint64_t *word = word_at(chunk, address);
-    uint64_t found = nltp_load(word);
-    if (found == 0 || ((found >> NLT_WORD_HALF_SHIFT) & 1) != half_of(address)) return block;
+static struct nltp_block take_at(uint64_t *word, uintptr_t address, const struct grain *grain) {
+    struct nltp_block block = {nltp_load(word), 0};
     nltp_store(word, 0);
-    block.word = found;
-    block.size_bytes = (found >> NLT_WORD_SIZE_SHIFT) & NLT_SIZE_ESCAPE;
+    block.size_bytes = (block.word >> NLT_WORD_SIZE_SHIFT) & NLT_SIZE_ESCAPE;
     if (NLTP_UNLIKELY(block.size_bytes == NLT_SIZE_ESCAPE)) {
-        uint64_t *wide = size_word(address, false);
+        uint64_t *wide = find_size_word(address, grain);
         block.size_bytes = nltp_load(wide);
         nltp_store(wide, 0);
     }
     return block;
 }
 
-void nltp_block_restore(uintptr_t address, struct nltp_block block) {
-    if (block.size_bytes >= NLT_SIZE_ESCAPE) nltp_store(size_word(address, false), block.size_bytes);
-    nltp_store(word_at(chunk_at(address), address), block.word);
+static NLTP_NOINLINE bool put_close(uintptr_t address, uint64_t size, uint32_t context, uint32_t epoch) {
+    uint64_t *word = make_word(address, &fine, nltp_table(NLT_TABLE_FINE_DIRECTORY));
+    return word != NULL && put_at(word, address, size, context, epoch, &fine);
+}
+
+static NLTP_NOINLINE struct nltp_block take_close(uintptr_t address) {
+    uint64_t *chunk = chunk_at(nltp_table(NLT_TABLE_FINE_DIRECTORY), address);
+    uint64_t *word = chunk == NULL ? NULL : word_in(chunk, address, &fine);
+    if (word == NULL || !is_word_of(nltp_load(word), address)) return (struct nltp_block){0, 0};
+    return take_at(word, address, &fine);
+}
+
+bool nltp_block_put(uintptr_t address, size_t size_bytes, uint32_t context, uint32_t epoch) {
+    uint64_t *word = make_word(address, &coarse, nltp_directory);
+    if (NLTP_UNLIKELY(word == NULL)) return false;
+    if (NLTP_UNLIKELY(nltp_load(word) != 0)) {
+        if (!is_word_of(nltp_load(word), address)) return put_close(address, size_bytes, context, epoch);
+        nltp_record_missed_release(take_at(word, address, &coarse));
+    }
+    return put_at(word, address, size_bytes, context, epoch, &coarse);
+}
+
+struct nltp_block nltp_block_take(uintptr_t address) {
+    uint64_t *chunk = chunk_at(nltp_directory, address);
+    if (NLTP_UNLIKELY(chunk == NULL)) return (struct nltp_block){0, 0};
+    uint64_t *word = word_in(chunk, address, &coarse);
+    if (NLTP_LIKELY(is_word_of(nltp_load(word), address))) return take_at(word, address, &coarse);
+    return NLTP_UNLIKELY(nltp_load(&any_fine_chunk)) ? take_close(address) : (struct nltp_block){0, 0};
 }
 
 uint32_t nltp_word_context(uint64_t word) {

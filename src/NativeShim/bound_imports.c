@@ -64,7 +64,7 @@ static bool read_mapping(const char **at, struct mapping *mapping) {
 
 static int hook_behind(uintptr_t value) {
     for (unsigned i = 0; i < nltp_hook_count; i++)
-        if ((uintptr_t)*nltp_hooks[i].real == value) return (int)i;
+        if (value != 0 && (uintptr_t)*nltp_hooks[i].real == value) return (int)i;
     return -1;
 }
 
@@ -74,6 +74,7 @@ static void range_of_functions(uintptr_t *low, uintptr_t *high) {
     *high = 0;
     for (unsigned i = 0; i < nltp_hook_count; i++) {
         uintptr_t value = (uintptr_t)*nltp_hooks[i].real;
+        if (value == 0) continue; /* not followed here */
         if (value < *low) *low = value;
         if (value > *high) *high = value;
     }
@@ -107,12 +108,6 @@ static uint32_t count_values(const uintptr_t *copy, unsigned stride, uintptr_t l
     return found;
 }
 
-/* Only pages that are present: reading a hole of shared memory would fill it. */
-static bool is_present(uintptr_t page) {
-    unsigned char present = 0;
-    return nltp_syscall3(SYS_mincore, (long)page, 4096, (long)&present) == 0 && (present & 1);
-}
-
 uint32_t nltp_rebind_bound_imports(void) {
     char *maps = nltp_map(MAPS_CAPACITY + 4096);
     if (maps == NULL) return 0;
@@ -131,7 +126,7 @@ uint32_t nltp_rebind_bound_imports(void) {
         if (!searched || is_own || is_stack || (!mapping.writable && !mapping.executable)) continue;
         for (uintptr_t page = mapping.start; page < mapping.end; page += 4096) {
             struct nltp_object object;
-            if (!is_present(page) || nltp_find_object(page, &object) || !copy_page(page, copy)) continue;
+            if (!nltp_is_present((const void *)page) || nltp_find_object(page, &object) || !copy_page(page, copy)) continue;
             if (mapping.executable) unseen += count_values(copy, 1, low, high);
             else if (mapping.runtime) rebound += rebind_page(page, copy, low, high);
             else unseen += count_values(copy, 8, low, high);

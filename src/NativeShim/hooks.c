@@ -6,11 +6,12 @@
 
 #include <dlfcn.h>
 
+#define OPTIONAL_HOOK(result, name, parameters, arguments) HOOK(result, name, parameters, arguments)
+
 struct reals {
 #define HOOK(result, name, parameters, arguments) result(*name) parameters;
 #include "hooks.def"
 #undef HOOK
-    int (*dlclose)(void *handle);
     void (*_exit)(int status);
 };
 static struct reals real;
@@ -24,7 +25,7 @@ static size_t bootstrap_used;
 static void *bootstrap_take(size_t size) {
     size_t need = (size + 31) & ~(size_t)15;
     size_t at = nltp_add(&bootstrap_used, need);
-    if (at + need > sizeof bootstrap) return NULL;
+    if (size > sizeof bootstrap || at + need > sizeof bootstrap) return NULL;
     *(size_t *)(bootstrap + at) = size;
     return bootstrap + at + 16;
 }
@@ -35,25 +36,37 @@ static bool is_bootstrap(const void *pointer) {
 enum { UNRESOLVED, RESOLVING, RESOLVED };
 static int resolve_state;
 
+/* Operators of another object than malloc's end in malloc: they are left alone. */
+static void forget_operators_of_others(void) {
+    struct nltp_object allocator = {0}, definer;
+    nltp_find_object((uintptr_t)real.malloc, &allocator);
+    for (unsigned i = 0; i < nltp_hook_count; i++) {
+        if (nltp_hooks[i].name[0] != '_' || nltp_hooks[i].name[1] != 'Z') continue;
+        void **function = nltp_hooks[i].real;
+        if (!nltp_find_object((uintptr_t)*function, &definer) || definer.start != allocator.start) *function = NULL;
+    }
+}
+
+#undef OPTIONAL_HOOK
+#define OPTIONAL_HOOK(result, name, parameters, arguments)
+
 bool nltp_hooks_resolve(bool preloaded) {
     if (nltp_load_acquire(&resolve_state) == RESOLVED) return true;
     nltp_store(&resolve_state, RESOLVING);
     void *scope = preloaded ? RTLD_NEXT : RTLD_DEFAULT;
-    struct reals found = {
-#define HOOK(result, name, parameters, arguments) .name = (result(*) parameters)dlsym(scope, #name),
-#include "hooks.def"
-#undef HOOK
-        .dlclose = (int (*)(void *))dlsym(scope, "dlclose"),
-        ._exit = (void (*)(int))dlsym(scope, "_exit"),
-    };
-    real = found;
-    bool complete = found.dlclose != NULL && found._exit != NULL;
-#define HOOK(result, name, parameters, arguments) complete = complete && found.name != NULL;
+    bool complete = true;
+    for (unsigned i = 0; i < nltp_hook_count; i++) *nltp_hooks[i].real = dlsym(scope, nltp_hooks[i].name);
+    forget_operators_of_others();
+    real._exit = (void (*)(int))dlsym(scope, "_exit");
+#define HOOK(result, name, parameters, arguments) complete = complete && real.name != NULL;
 #include "hooks.def"
 #undef HOOK
     nltp_store_release(&resolve_state, complete ? RESOLVED : UNRESOLVED);
     return complete;
 }
+
+#undef OPTIONAL_HOOK
+#define OPTIONAL_HOOK(result, name, parameters, arguments) HOOK(result, name, parameters, arguments)
 
 /* True when the real functions may be called. Only a preloaded shim is called before it was initialised. */
 static inline bool ready(void) {
@@ -71,6 +84,8 @@ static inline bool ready(void) {
 #define HOOK(result, name, parameters, arguments) DECLARE_HOOK(result, name, parameters)
 #include "hooks.def"
 #undef HOOK
+
+#define ENOMEM_STATUS 12
 
 void *nltp_hook_malloc(size_t size) {
     if (NLTP_UNLIKELY(!ready())) return bootstrap_take(size);
@@ -93,36 +108,78 @@ void *nltp_hook_aligned_alloc(size_t alignment, size_t size) {
     return pointer;
 }
 
+void *nltp_hook_memalign(size_t alignment, size_t size) {
+    if (NLTP_UNLIKELY(!ready() || real.memalign == NULL)) return NULL;
+    void *pointer = real.memalign(alignment, size);
+    nltp_record_allocation(pointer, size, NLTP_CALLER);
+    return pointer;
+}
+
+void *nltp_hook_valloc(size_t size) {
+    if (NLTP_UNLIKELY(!ready() || real.valloc == NULL)) return NULL;
+    void *pointer = real.valloc(size);
+    nltp_record_allocation(pointer, size, NLTP_CALLER);
+    return pointer;
+}
+
+void *nltp_hook_pvalloc(size_t size) {
+    if (NLTP_UNLIKELY(!ready() || real.pvalloc == NULL)) return NULL;
+    void *pointer = real.pvalloc(size);
+    nltp_record_allocation(pointer, size, NLTP_CALLER);
+    return pointer;
+}
+
 int nltp_hook_posix_memalign(void **result, size_t alignment, size_t size) {
-    if (NLTP_UNLIKELY(!ready())) return 12; /* ENOMEM */
+    if (NLTP_UNLIKELY(!ready())) return ENOMEM_STATUS;
     int status = real.posix_memalign(result, alignment, size);
     if (status == 0) nltp_record_allocation(*result, size, NLTP_CALLER);
     return status;
 }
 
-void *nltp_hook_realloc(void *pointer, size_t size) {
-    if (NLTP_UNLIKELY(!ready() || is_bootstrap(pointer))) {
-        void *moved = ready() ? real.malloc(size) : bootstrap_take(size);
-        size_t old = pointer == NULL ? 0 : *(size_t *)((char *)pointer - 16);
-        if (moved != NULL && pointer != NULL) nltp_copy(moved, pointer, old < size ? old : size);
-        return moved;
-    }
+static void *resize_bootstrap(void *pointer, size_t size) {
+    void *moved = ready() ? real.malloc(size) : bootstrap_take(size);
+    size_t old = pointer == NULL ? 0 : *(size_t *)((char *)pointer - 16);
+    if (moved != NULL && pointer != NULL) nltp_copy(moved, pointer, old < size ? old : size);
+    return moved;
+}
+
+static inline void *resize(void *pointer, size_t size, uintptr_t return_address, const uintptr_t *hook_frame) {
+    if (NLTP_UNLIKELY(!ready() || is_bootstrap(pointer))) return resize_bootstrap(pointer, size);
     struct nltp_block old = nltp_record_resize_begin(pointer);
     void *result = real.realloc(pointer, size);
-    nltp_record_resize_end(pointer, old, result, size, NLTP_CALLER);
+    nltp_record_resize_end(pointer, old, result, size, return_address, hook_frame);
     return result;
 }
 
-void nltp_hook_free(void *pointer) {
+void *nltp_hook_realloc(void *pointer, size_t size) {
+    return resize(pointer, size, NLTP_CALLER);
+}
+
+void *nltp_hook_reallocarray(void *pointer, size_t count, size_t size) {
+    size_t product;
+    /* An overflow is the real function's to report, with its errno; it leaves the block alone. */
+    if (NLTP_UNLIKELY(__builtin_mul_overflow(count, size, &product)))
+        return ready() && real.reallocarray != NULL ? real.reallocarray(pointer, count, size) : NULL;
+    return resize(pointer, product, NLTP_CALLER);
+}
+
+static inline void release(void *pointer, uintptr_t return_address, const uintptr_t *hook_frame) {
     if (NLTP_UNLIKELY(!ready() || is_bootstrap(pointer))) return;
-    nltp_record_release(pointer);
+    nltp_record_release(pointer, return_address, hook_frame);
     real.free(pointer);
 }
 
+void nltp_hook_free(void *pointer) {
+    release(pointer, NLTP_CALLER);
+}
+
+void nltp_hook_cfree(void *pointer) {
+    release(pointer, NLTP_CALLER);
+}
+
 /* Rules and names of a library that goes away must not serve the next one at its address. */
-DECLARE_HOOK(int, dlclose, (void *handle))
 int nltp_hook_dlclose(void *handle) {
-    if (!ready()) return -1;
+    if (!ready() || real.dlclose == NULL) return -1;
     int status = real.dlclose(handle);
     nltp_modules_unloaded();
     return status;
@@ -132,16 +189,43 @@ int nltp_hook_dlclose(void *handle) {
 DECLARE_HOOK(void, _exit, (int status))
 void nltp_hook__exit(int status) {
     nltp_stats_append();
-    if (ready()) real._exit(status);
+    if (ready() && real._exit != NULL) real._exit(status);
     for (;;) nltp_syscall3(SYS_exit_group, status, 0, 0);
 }
 void nltp_export__Exit(int status) __asm__("_Exit") __attribute__((alias("nltp_hook__exit"), visibility("default")));
+
+/* ---- C++ operators ------------------------------------------------------------------------------------------------------ */
+
+/* A C++ runtime's operators end in malloc. An allocator that replaces malloc mostly brings operators that do not; only such are
+ * followed. They are never exported, only imports of them are rebound: a library that is loaded later with a C++ runtime of its
+ * own must not find ours in its place. Arguments beyond the block or the size are passed on as they came. */
+typedef void *(*allocating_operator)(size_t, uintptr_t, uintptr_t);
+typedef void (*releasing_operator)(void *, uintptr_t, uintptr_t);
+
+#define DEFINE_allocate(name)                                                                                          \
+    static void *nltp_hook_##name(size_t size, uintptr_t a, uintptr_t b) {                                             \
+        void *pointer = ((allocating_operator)nltp_real_##name)(size, a, b);                                           \
+        nltp_record_allocation(pointer, size, NLTP_CALLER);                                                            \
+        return pointer;                                                                                                \
+    }
+#define DEFINE_release(name)                                                                                           \
+    static void nltp_hook_##name(void *pointer, uintptr_t a, uintptr_t b) {                                            \
+        nltp_record_release(pointer, NLTP_CALLER);                                                                     \
+        ((releasing_operator)nltp_real_##name)(pointer, a, b);                                                         \
+    }
+#define OPERATOR(kind, name)                                                                                           \
+    static void *nltp_real_##name;                                                                                     \
+    DEFINE_##kind(name)
+#include "operators.def"
+#undef OPERATOR
 
 const struct nltp_hook nltp_hooks[] = {
 #define HOOK(result, name, parameters, arguments) {#name, (void *)nltp_hook_##name, (void **)&real.name},
 #include "hooks.def"
 #undef HOOK
-    {"dlclose", (void *)nltp_hook_dlclose, (void **)&real.dlclose},
+#define OPERATOR(kind, name) {#name, (void *)nltp_hook_##name, &nltp_real_##name},
+#include "operators.def"
+#undef OPERATOR
 };
 const unsigned nltp_hook_count = sizeof nltp_hooks / sizeof nltp_hooks[0];
 

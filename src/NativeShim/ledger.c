@@ -1,11 +1,25 @@
-/* The tables' home: one reservation of private memory, in which untouched pages cost nothing. */
+/* The tables' two homes, with one layout.
+ *
+ * Private: one reservation of anonymous memory, in which untouched pages cost nothing; chunks are mapped as the heap grows.
+ * Shared: a file that is sized once, with room for a number of chunks behind the tables, so that another process can read it,
+ * also after this one was killed. Its memory is reserved before it is written (a full disk becomes a counter, not a SIGBUS), and
+ * its descriptor is closed at once: a program that closes all descriptors must not make us write to somebody else's file. */
+#define _GNU_SOURCE
 #include "shim.h"
 
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <time.h>
 
 struct nlt_header *nltp_ledger;
 struct nlt_context *nltp_nodes;
 uint64_t *nltp_directory;
+uintptr_t nltp_shared_start;
+
+static uint32_t may_write_private = 1;
+uint32_t *nltp_may_write = &may_write_private;
+
+/* ---- layout ----------------------------------------------------------------------------------------------------------- */
 
 struct table_plan {
     uint32_t entry_bytes, capacity;
@@ -20,11 +34,14 @@ static struct table_plan plan(enum nlt_table_id id, unsigned share) {
     case NLT_TABLE_CODES: return (struct table_plan){sizeof(struct nlt_code), (1u << 20) >> share};
     case NLT_TABLE_CONTEXTS: return (struct table_plan){sizeof(struct nlt_context), (1u << 23) >> share};
     case NLT_TABLE_EPOCHS: return (struct table_plan){sizeof(struct nlt_epoch), 1u << NLT_EPOCH_BITS};
+    case NLT_TABLE_SCOPES: return (struct table_plan){sizeof(struct nlt_scope), 1u << 16};
+    case NLT_TABLE_FINALIZED: return (struct table_plan){sizeof(struct nlt_finalized), (1u << 18) >> share};
     case NLT_TABLE_STRINGS: return (struct table_plan){1, (1u << 26) >> share};
     case NLT_TABLE_CHUNKS: return (struct table_plan){sizeof(struct nlt_chunk), 1u << 18};
     case NLT_TABLE_TOTALS: return (struct table_plan){sizeof(struct nlt_totals), (1u << 21) >> share};
     case NLT_TABLE_PENDING: return (struct table_plan){sizeof(struct nlt_pending), NLTP_MAX_THREADS};
-    case NLT_TABLE_DIRECTORY: return (struct table_plan){8, (uint32_t)NLT_DIRECTORY_ENTRIES};
+    case NLT_TABLE_DIRECTORY:
+    case NLT_TABLE_FINE_DIRECTORY: return (struct table_plan){8, (uint32_t)NLT_DIRECTORY_ENTRIES};
     case NLT_TABLE_COUNT: break;
     }
     return (struct table_plan){0, 0};
@@ -34,43 +51,125 @@ static uint64_t round_to_page(uint64_t size) {
     return (size + 4095) & ~UINT64_C(4095);
 }
 
-bool nltp_ledger_create(enum nlt_mode mode) {
-    if (nltp_ledger != NULL) return true;
-    struct nlt_header *ledger = NULL;
-    uint64_t size = 0;
-    unsigned share = 0;
-    for (; share <= 6 && ledger == NULL; share += 2) {
-        size = round_to_page(sizeof(struct nlt_header));
-        for (int id = 0; id < NLT_TABLE_COUNT; id++) {
-            struct table_plan p = plan(id, share);
-            size += round_to_page((uint64_t)p.entry_bytes * p.capacity);
-        }
-        ledger = nltp_map(size);
-        if (ledger != NULL) break;
+static uint64_t size_of_tables(unsigned share) {
+    uint64_t size = round_to_page(sizeof(struct nlt_header));
+    for (int id = 0; id < NLT_TABLE_COUNT; id++) {
+        struct table_plan p = plan(id, share);
+        size += round_to_page((uint64_t)p.entry_bytes * p.capacity);
     }
-    if (ledger == NULL) return false;
+    return size;
+}
 
+/* ---- the shared home ----------------------------------------------------------------------------------------------------- */
+
+#define SHARED_CHUNK_BYTES (UINT64_C(8) << 30) /* live words of 32 GB of heap */
+#define GRANULE_BYTES UINT64_C(65536)
+
+static uint64_t shared_bytes, next_chunk_offset;
+static uint8_t *reserved_granules;
+
+static bool is_failure(long result) {
+    return result < 0 && result > -4096;
+}
+
+static struct nlt_header *open_shared(const char *path, uint64_t table_bytes, int *error) {
+    shared_bytes = table_bytes + SHARED_CHUNK_BYTES;
+    long fd = nltp_syscall6(SYS_openat, AT_FDCWD, (long)path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600, 0, 0);
+    long result = is_failure(fd) ? fd : nltp_syscall3(SYS_ftruncate, fd, (long)shared_bytes, 0);
+    if (!is_failure(result))
+        result = nltp_syscall6(SYS_mmap, 0, (long)shared_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (!is_failure(fd)) nltp_syscall3(SYS_close, fd, 0, 0);
+    if (is_failure(result)) {
+        *error = (int)-result;
+        return NULL;
+    }
+    nltp_syscall3(SYS_madvise, result, (long)shared_bytes, MADV_DONTDUMP);
+    reserved_granules = nltp_map(shared_bytes / GRANULE_BYTES);
+    uint32_t *gate = nltp_map(4096);
+    if (reserved_granules == NULL || gate == NULL) return NULL;
+    if (is_failure(nltp_syscall3(SYS_madvise, (long)gate, 4096, MADV_WIPEONFORK))) return NULL;
+    *gate = 1;
+    nltp_may_write = gate;
+    next_chunk_offset = table_bytes;
+    nltp_shared_start = (uintptr_t)result;
+    return (struct nlt_header *)result;
+}
+
+/* Asks the kernel for the pages (madvise(2), MADV_POPULATE_WRITE, Linux 5.14) in pieces, once each. */
+bool nltp_ledger_reserve_shared(const void *place, size_t size_bytes) {
+    uintptr_t offset = (uintptr_t)place - nltp_shared_start;
+    if (offset >= shared_bytes) return true; /* not in the file */
+    for (uintptr_t granule = offset / GRANULE_BYTES; granule <= (offset + size_bytes - 1) / GRANULE_BYTES; granule++) {
+        if (nltp_load(&reserved_granules[granule]) != 0) continue;
+        long start = (long)(nltp_shared_start + granule * GRANULE_BYTES);
+        if (nltp_syscall3(SYS_madvise, start, (long)GRANULE_BYTES, 23 /* MADV_POPULATE_WRITE */) != 0) return false;
+        nltp_store(&reserved_granules[granule], 1);
+    }
+    return true;
+}
+
+static void *take_shared_chunk(size_t size_bytes, uint64_t *file_offset) {
+    uint64_t offset = nltp_load(&next_chunk_offset);
+    do {
+        if (size_bytes > shared_bytes - offset) return NULL;
+    } while (!nltp_cas(&next_chunk_offset, &offset, offset + size_bytes));
+    *file_offset = offset;
+    return (void *)(nltp_shared_start + offset);
+}
+
+/* ---- both ------------------------------------------------------------------------------------------------------------------- */
+
+void *nltp_ledger_chunk(size_t size_bytes, uint64_t *file_offset) {
+    *file_offset = 0;
+    return nltp_shared_start != 0 ? take_shared_chunk(size_bytes, file_offset) : nltp_map(size_bytes);
+}
+
+/* In a shared home the place is lost: two threads meeting a new 64 MB at the same moment are rare enough. */
+void nltp_ledger_chunk_unused(void *chunk, size_t size_bytes) {
+    if (nltp_shared_start == 0) nltp_unmap(chunk, size_bytes);
+}
+
+static bool lay_out(struct nlt_header *ledger, unsigned share) {
+    if (!nltp_ledger_reserve(ledger, sizeof *ledger)) return false;
     uint64_t offset = round_to_page(sizeof(struct nlt_header));
     for (int id = 0; id < NLT_TABLE_COUNT; id++) {
         struct table_plan p = plan(id, share);
         ledger->tables[id] =
             (struct nlt_table){.offset_bytes = offset, .entry_bytes = p.entry_bytes, .capacity = p.capacity, .count = 1};
+        if (!nltp_ledger_reserve((char *)ledger + offset, p.entry_bytes)) return false;
         offset += round_to_page((uint64_t)p.entry_bytes * p.capacity);
     }
     ledger->tables[NLT_TABLE_PENDING].count = NLTP_MAX_THREADS;
     ledger->tables[NLT_TABLE_DIRECTORY].count = (uint32_t)NLT_DIRECTORY_ENTRIES;
-    ledger->tables[NLT_TABLE_EPOCHS].count = NLT_EPOCH_OLDER + 1;
+    ledger->tables[NLT_TABLE_FINE_DIRECTORY].count = (uint32_t)NLT_DIRECTORY_ENTRIES;
+    return true;
+}
+
+bool nltp_ledger_create(enum nlt_mode mode, const char *shared_path, int *error) {
+    *error = 0;
+    if (nltp_ledger != NULL) return true;
+    struct nlt_header *ledger = NULL;
+    unsigned share = 0;
+    if (shared_path != NULL) {
+        ledger = open_shared(shared_path, size_of_tables(share), error);
+    } else {
+        for (; share <= 6 && (ledger = nltp_map(size_of_tables(share))) == NULL; share += 2) {
+        }
+    }
+    if (ledger == NULL || !lay_out(ledger, share)) return false;
     ledger->version = NLT_LEDGER_VERSION;
     ledger->header_bytes = sizeof(struct nlt_header);
-    ledger->size_bytes = size;
+    ledger->size_bytes = size_of_tables(share);
+    ledger->shared_bytes = shared_path != NULL ? shared_bytes : 0;
     ledger->base_address = (uint64_t)(uintptr_t)ledger;
     ledger->pid = nltp_getpid();
     ledger->mode = mode;
     ledger->session = 1;
     ledger->started_unix_ns = nltp_clock_ns(CLOCK_REALTIME);
-    ledger->magic = NLT_LEDGER_MAGIC;
+    nltp_store_release(&ledger->magic, NLT_LEDGER_MAGIC);
     nltp_store_release(&nltp_ledger, ledger);
     nltp_nodes = nltp_table(NLT_TABLE_CONTEXTS);
+    nltp_epochs_init();
     nltp_store_release(&nltp_directory, (uint64_t *)nltp_table(NLT_TABLE_DIRECTORY));
     return true;
 }
@@ -84,6 +183,8 @@ uint32_t nltp_table_take(enum nlt_table_id id, uint32_t entries) {
     uint32_t first = nltp_load(&table->count);
     do {
         if (entries > table->capacity - first) return 0;
+        const char *place = (const char *)nltp_table(id) + (uint64_t)first * table->entry_bytes;
+        if (!nltp_ledger_reserve(place, (size_t)entries * table->entry_bytes)) return 0;
     } while (!nltp_cas(&table->count, &first, first + entries));
     return first;
 }
@@ -94,15 +195,4 @@ uint32_t nltp_string(const char *text) {
     uint32_t offset = nltp_table_take(NLT_TABLE_STRINGS, (uint32_t)length + 1);
     if (offset != 0) nltp_copy((char *)nltp_table(NLT_TABLE_STRINGS) + offset, text, length);
     return offset;
-}
-
-uint32_t nltp_epoch_create(uint32_t scope_tag) {
-    uint32_t id = nltp_table_take(NLT_TABLE_EPOCHS, 1);
-    if (id == 0) return 0;
-    uint64_t elapsed_ns = nltp_clock_ns(CLOCK_REALTIME) - nltp_ledger->started_unix_ns;
-    struct nlt_epoch *epoch = (struct nlt_epoch *)nltp_table(NLT_TABLE_EPOCHS) + id;
-    epoch->session = nltp_ledger->session;
-    epoch->scope_tag = scope_tag;
-    epoch->time_ms = (uint32_t)(elapsed_ns / 1000000u);
-    return id;
 }

@@ -5,18 +5,44 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdlib.h>
+#include <sys/auxv.h>
 
 static pthread_mutex_t control_lock = PTHREAD_MUTEX_INITIALIZER; /* never taken by a hook */
-static uint32_t open_scopes, scope_tags;
 static bool hooks_in_place;
 
 static void after_fork_in_child(void) {
+    if (*nltp_may_write == 0) return;
     nltp_ledger->pid = nltp_getpid();
     nltp_threads_after_fork();
 }
 
+/* NATIVELEAKS_LEDGER: the file of a shared home. A program that runs with somebody else's rights is not told by its
+ * environment what to write where (getauxval(3), AT_SECURE). */
+static const char *shared_path(void) {
+    const char *path = secure_getenv("NATIVELEAKS_LEDGER");
+    return path != NULL && path[0] != 0 ? path : NULL;
+}
+
+static void say_unshared(const char *path, int error) {
+    char buffer[512];
+    struct nltp_text line = {buffer, 0, sizeof buffer};
+    nltp_put(&line, "NativeLeakTracker: the ledger could not be made in ");
+    nltp_put(&line, path);
+    nltp_put(&line, " (errno ");
+    nltp_put_number(&line, (uint64_t)error);
+    nltp_put(&line, "); it is kept in private memory.\n");
+    nltp_syscall3(SYS_write, 2, (long)buffer, (long)line.length);
+}
+
 static bool begin(enum nlt_mode mode) {
-    if (!nltp_ledger_create(mode)) return false;
+    int error;
+    const char *path = shared_path();
+    if (path != NULL && !nltp_ledger_create(mode, path, &error)) {
+        say_unshared(path, error);
+        path = NULL;
+    }
+    if (nltp_ledger == NULL && !nltp_ledger_create(mode, NULL, &error)) return false;
     Dl_info self;
     if (dladdr((void *)begin, &self) != 0) nltp_ledger->shim_base = (uint64_t)(uintptr_t)self.dli_fbase;
     nltp_contexts_init();
@@ -25,34 +51,41 @@ static bool begin(enum nlt_mode mode) {
     return true;
 }
 
-/* Begins an epoch for all that is outside of every scope. */
-static bool start_recording(void) {
-    uint32_t everybody = nltp_epoch_create(0);
-    if (everybody == 0) return false;
-    open_scopes++;
-    nltp_store_release(&nltp_ledger->current_epoch, everybody);
-    return true;
+/* Whose malloc is followed: reports name an allocator other than libc's. */
+static void note_allocator(void) {
+    Dl_info owner;
+    if (dladdr(*nltp_hooks[nltp_hook_named("malloc")].real, &owner) != 0 && owner.dli_fname != NULL)
+        nltp_ledger->allocator = nltp_string(owner.dli_fname);
 }
 
 /* ---- preloaded ------------------------------------------------------------------------------------------------------ */
+
+static bool is_in_force(void) {
+    return dlsym(RTLD_DEFAULT, "malloc") == nltp_hooks[nltp_hook_named("malloc")].hook;
+}
 
 /* Runs at the first allocation of the process, mostly the dynamic linker's own; whatever this allocates itself is not
  * recorded, because recording starts at its end. */
 bool nltp_begin_preloaded(void) {
     int saved_errno = errno;
-    bool resolved = nltp_hooks_resolve(true);
-    if (resolved && begin(NLT_MODE_PRELOAD)) {
+    /* A program that defines malloc itself comes before us: its own calls cannot be seen, those of all others can. */
+    bool resolved = nltp_hooks_resolve(is_in_force());
+    bool has_foreign_rights = getauxval(AT_SECURE) != 0;
+    if (resolved && !has_foreign_rights && begin(NLT_MODE_PRELOAD)) {
         hooks_in_place = true;
+        note_allocator();
         nltp_stats_init();
-        nltp_rebind_exports();
-        start_recording();
+        nltp_rebind(NULL);
+        nltp_recording_begin();
     }
     errno = saved_errno;
     return resolved;
 }
 
+/* In the program's own scope, that is: RTLD_DEFAULT would look in ours, too. */
 static bool is_preloaded(void) {
-    return dlsym(RTLD_DEFAULT, "malloc") == nltp_hooks[nltp_hook_named("malloc")].hook;
+    void *program = dlopen(NULL, RTLD_LAZY);
+    return program != NULL && dlsym(program, "nlt_abi_version") == (void *)nlt_abi_version;
 }
 
 __attribute__((constructor(101))) static void on_load(void) {
@@ -93,6 +126,7 @@ static int install(void) {
         if (another_shim_is_active()) return NLT_PRELOADED_TWICE;
         if (!nltp_hooks_resolve(false)) return NLT_NO_ALLOCATOR;
         if (!begin(NLT_MODE_LATE)) return NLT_NO_MEMORY;
+        note_allocator();
         nltp_stats_init();
     }
     nltp_modules_scan();
@@ -117,8 +151,7 @@ int nlt_detach(void) {
     int status = NLT_OK;
     pthread_mutex_lock(&control_lock);
     if (hooks_in_place && nltp_ledger->mode == NLT_MODE_LATE) {
-        nltp_store_release(&nltp_ledger->current_epoch, 0);
-        open_scopes = 0;
+        nltp_scopes_close_all();
         status = nltp_rebind_undo();
         hooks_in_place = false;
         nltp_ledger->session++; /* frees from now on are missed: blocks of the old session prove nothing any more */
@@ -138,20 +171,34 @@ uint32_t nlt_rebind(void) {
     return rebound;
 }
 
-uint32_t nlt_scope_open(void) {
+void nlt_recording_begin(void) {
     pthread_mutex_lock(&control_lock);
-    uint32_t epoch = 0;
-    if (hooks_in_place && start_recording()) {
-        epoch = nltp_epoch_create(++scope_tags);
-        if (epoch == 0) open_scopes--;
-    }
+    if (hooks_in_place) nltp_recording_begin();
     pthread_mutex_unlock(&control_lock);
-    return epoch;
 }
 
-void nlt_scope_close(void) {
+void nlt_recording_end(void) {
     pthread_mutex_lock(&control_lock);
-    if (open_scopes > 0 && --open_scopes == 0) nltp_store_release(&nltp_ledger->current_epoch, 0);
+    if (hooks_in_place) nltp_recording_end();
+    pthread_mutex_unlock(&control_lock);
+}
+
+uint32_t nlt_scope_open(uint32_t *tag) {
+    pthread_mutex_lock(&control_lock);
+    uint32_t scope = hooks_in_place ? nltp_scope_open(tag) : 0;
+    pthread_mutex_unlock(&control_lock);
+    return scope;
+}
+
+void nlt_scope_close(uint32_t scope) {
+    pthread_mutex_lock(&control_lock);
+    if (hooks_in_place) nltp_scope_close(scope);
+    pthread_mutex_unlock(&control_lock);
+}
+
+void nlt_epoch_advance(uint32_t gc_count) {
+    pthread_mutex_lock(&control_lock);
+    if (hooks_in_place) nltp_epoch_advance(gc_count);
     pthread_mutex_unlock(&control_lock);
 }
 
@@ -159,8 +206,4 @@ int nlt_thread_quiet(int on) {
     if (on) nltp_tls.quiet++;
     else if (nltp_tls.quiet > 0) nltp_tls.quiet--;
     return (int)nltp_tls.quiet;
-}
-
-void nlt_thread_scope(uint32_t epoch) {
-    nltp_tls.scope_epoch = epoch;
 }

@@ -62,6 +62,11 @@ bool nltp_is_mapped(uintptr_t start, size_t size_bytes) {
     return true;
 }
 
+bool nltp_is_present(const void *page) {
+    unsigned char present = 0;
+    return nltp_syscall3(SYS_mincore, (long)page, 4096, (long)&present) == 0 && (present & 1);
+}
+
 const char *nltp_file_name(const char *path) {
     const char *name = path;
     for (; *path != 0; path++)

@@ -48,6 +48,8 @@ uint64_t nltp_clock_ns(int clock);
 
 /* True when every page of [start, start + size) is mapped. Costs a system call. */
 bool nltp_is_mapped(uintptr_t start, size_t size_bytes);
+/* True when the page is in memory. A page of a shared mapping that is not must not be read: that would make it so. */
+bool nltp_is_present(const void *page);
 
 /* ---- atomics: relaxed unless the name says otherwise --------------------------------------------------------------- */
 

@@ -50,7 +50,7 @@ static void add_imports(struct slots *slots, const struct object *object, const 
         if (symbol == 0 || table[i].r_addend != 0) continue;
         if (type != R_X86_64_JUMP_SLOT && type != R_X86_64_GLOB_DAT && type != R_X86_64_64) continue;
         int hook = nltp_hook_named(d->strings + d->symbols[symbol].st_name);
-        if (hook < 0) continue;
+        if (hook < 0 || *nltp_hooks[hook].real == NULL) continue;
         uintptr_t *address = (uintptr_t *)(d->bias + table[i].r_offset);
         uintptr_t value = nltp_load(address);
         uintptr_t ours = (uintptr_t)nltp_hooks[hook].hook, real = (uintptr_t)*nltp_hooks[hook].real;
@@ -66,7 +66,7 @@ static void add_imports(struct slots *slots, const struct object *object, const 
 static void add_exports(struct slots *slots, const struct object *object) {
     const struct nltp_dynamic *d = &object->dynamic;
     for (unsigned hook = 0; hook < nltp_hook_count; hook++) {
-        const Elf64_Sym *symbol = nltp_dynamic_find(d, nltp_hooks[hook].name);
+        const Elf64_Sym *symbol = *nltp_hooks[hook].real == NULL ? NULL : nltp_dynamic_find(d, nltp_hooks[hook].name);
         if (symbol == NULL || ELF64_ST_TYPE(symbol->st_info) != STT_FUNC) continue;
         uintptr_t ours = (uintptr_t)nltp_hooks[hook].hook - d->bias, real = (uintptr_t)*nltp_hooks[hook].real - d->bias;
         if (symbol->st_value != (slots->undo ? ours : real)) continue;
@@ -94,7 +94,7 @@ static bool read_object(const struct dl_phdr_info *info, struct object *object) 
     return !is_shim && nltp_dynamic_read(info->dlpi_addr, section, &object->dynamic);
 }
 
-static int collect_all(struct dl_phdr_info *info, size_t size, void *context) {
+static int collect(struct dl_phdr_info *info, size_t size, void *context) {
     struct slots *slots = context;
     struct object object;
     (void)size;
@@ -102,13 +102,6 @@ static int collect_all(struct dl_phdr_info *info, size_t size, void *context) {
     add_imports(slots, &object, object.dynamic.rela, object.dynamic.rela_count);
     add_imports(slots, &object, object.dynamic.plt_rela, object.dynamic.plt_rela_count);
     add_exports(slots, &object);
-    return 0;
-}
-
-static int collect_exports(struct dl_phdr_info *info, size_t size, void *context) {
-    struct object object;
-    (void)size;
-    if (read_object(info, &object)) add_exports(context, &object);
     return 0;
 }
 
@@ -122,7 +115,7 @@ static bool write_slot(const struct slot *slot) {
     return changed;
 }
 
-static int apply(int (*collect)(struct dl_phdr_info *, size_t, void *), bool undo, uint32_t *rebound) {
+static int apply(bool undo, uint32_t *rebound) {
     enum { CAPACITY = 1 << 15 };
     struct slots slots = {.capacity = CAPACITY, .undo = undo};
     slots.items = nltp_map(CAPACITY * sizeof(struct slot));
@@ -142,13 +135,9 @@ static int apply(int (*collect)(struct dl_phdr_info *, size_t, void *), bool und
 }
 
 int nltp_rebind(uint32_t *rebound) {
-    return apply(collect_all, false, rebound);
-}
-
-int nltp_rebind_exports(void) {
-    return apply(collect_exports, false, NULL);
+    return apply(false, rebound);
 }
 
 int nltp_rebind_undo(void) {
-    return apply(collect_all, true, NULL);
+    return apply(true, NULL);
 }

@@ -7,8 +7,8 @@
 
 /* 0: not recording. */
 static inline uint32_t current_epoch(void) {
-    uint32_t everybody = NLTP_UNLIKELY(nltp_ledger == NULL) ? 0 : nltp_load(&nltp_ledger->current_epoch);
-    return everybody != 0 && nltp_tls.scope_epoch != 0 ? nltp_tls.scope_epoch : everybody;
+    if (NLTP_UNLIKELY(nltp_directory == NULL || *nltp_may_write == 0 || nltp_load(&nltp_ledger->recording) == 0)) return 0;
+    return nltp_load(&nltp_scopes[nltp_tls.scope].epoch);
 }
 
 static inline void put(void *pointer, size_t size_bytes, uint32_t epoch, uintptr_t return_address, const uintptr_t *hook_frame) {
@@ -56,18 +56,44 @@ static inline struct nltp_block take(void *pointer) {
     return block;
 }
 
-bool nltp_record_release(void *pointer) {
-    return nltp_directory != NULL && pointer != NULL && take(pointer).word != 0;
+/* Somebody did not dispose what the finalizer now releases: both stacks are kept for the scope that the block was made in. */
+static NLTP_NOINLINE void note_finalized(uintptr_t address, struct nltp_block block, uintptr_t return_address,
+                                         const uintptr_t *hook_frame) {
+    if (!nltp_is_of_open_scope(block.word)) return;
+    struct nltp_thread *thread = nltp_thread_enter();
+    if (thread == NULL) return;
+    uint32_t context = nltp_walk(thread, return_address, (uintptr_t)(hook_frame + 2), hook_frame[0]);
+    nltp_thread_leave(thread);
+    nltp_note_finalized(address, block.word, block.size_bytes, context);
+}
+
+static inline bool may_release(const void *pointer) {
+    return NLTP_LIKELY(nltp_directory != NULL && pointer != NULL) && *nltp_may_write != 0;
+}
+
+bool nltp_record_release(void *pointer, uintptr_t return_address, const uintptr_t *hook_frame) {
+    if (!may_release(pointer)) return false;
+    struct nltp_block block = take(pointer);
+    if (NLTP_UNLIKELY(nltp_tls.finalizer) && block.word != 0)
+        note_finalized((uintptr_t)pointer, block, return_address, hook_frame);
+    return block.word != 0;
+}
+
+void nltp_record_missed_release(struct nltp_block block) {
+    nltp_add(&nltp_ledger->losses.missed_frees, 1);
+    struct nltp_thread *thread = nltp_thread_enter(); /* a borrowed one: the thread is recording */
+    if (thread == NULL) return;
+    nltp_totals_freed(thread, nltp_word_context(block.word), block.size_bytes);
+    nltp_thread_leave(thread);
 }
 
 struct nltp_block nltp_record_resize_begin(void *pointer) {
-    if (nltp_directory == NULL || pointer == NULL) return (struct nltp_block){0, 0};
-    return take(pointer);
+    return may_release(pointer) ? take(pointer) : (struct nltp_block){0, 0};
 }
 
 /* The release that was recorded did not happen. */
 static NLTP_NOINLINE void put_back(void *pointer, struct nltp_block block) {
-    nltp_block_restore((uintptr_t)pointer, block);
+    nltp_block_put((uintptr_t)pointer, block.size_bytes, nltp_word_context(block.word), nltp_word_epoch(block.word));
     struct nltp_thread *thread = nltp_thread_enter();
     if (thread == NULL) return;
     nltp_totals_unfreed(thread, nltp_word_context(block.word), block.size_bytes);

@@ -15,20 +15,47 @@
 
 /* NULL until nltp_ledger_create(). Never unmapped. */
 extern struct nlt_header *nltp_ledger NLTP_HIDDEN;
-/* Two of its tables, for the paths that count nanoseconds. */
+/* Some of its tables, for the paths that count nanoseconds. */
 extern struct nlt_context *nltp_nodes NLTP_HIDDEN;
+extern struct nlt_scope *nltp_scopes NLTP_HIDDEN;
 extern uint64_t *nltp_directory NLTP_HIDDEN;
+
+/* 1 while this process may write the tables. A page of its own that a fork's child finds zeroed, where the home is shared: the
+ * child has its own heap, and the tables are not its. (A vforked child shares the heap, and finds 1.) */
+extern uint32_t *nltp_may_write NLTP_HIDDEN;
 
 #define NLTP_MAX_THREADS (1u << 14)
 
-bool nltp_ledger_create(enum nlt_mode mode);
+/* `shared_path`: NULL for the private home, else a file to make. False: no memory, or *error says why the file could not be. */
+bool nltp_ledger_create(enum nlt_mode mode, const char *shared_path, int *error);
 void *nltp_table(enum nlt_table_id id);
-/* Reserves one entry (for strings: `entries` bytes); 0 when the table is full. */
+/* Reserves entries in a row (of strings: bytes); 0 when the table is full. */
 uint32_t nltp_table_take(enum nlt_table_id id, uint32_t entries);
 /* Copies a text into the string table; 0 when it is full. Longer texts than 1,023 bytes are cut. */
 uint32_t nltp_string(const char *text);
-/* Makes a new epoch of the current session; 0 when none is left. */
-uint32_t nltp_epoch_create(uint32_t scope_tag);
+/* Memory for live words, zeroed; NULL when there is none. *file_offset: where it is in the file of a shared home. */
+void *nltp_ledger_chunk(size_t size_bytes, uint64_t *file_offset);
+void nltp_ledger_chunk_unused(void *chunk, size_t size_bytes);
+/* False when memory at `place` cannot be had: writing there would end the process. In a private home it always can. */
+bool nltp_ledger_reserve_shared(const void *place, size_t size_bytes);
+extern uintptr_t nltp_shared_start NLTP_HIDDEN; /* 0: private home */
+static inline bool nltp_ledger_reserve(const void *place, size_t size_bytes) {
+    return NLTP_LIKELY(nltp_shared_start == 0) || nltp_ledger_reserve_shared(place, size_bytes);
+}
+
+/* ---- epochs.c ------------------------------------------------------------------------------------------------------ */
+
+void nltp_epochs_init(void);
+/* Under the control functions' lock: */
+bool nltp_recording_begin(void);
+void nltp_recording_end(void);
+uint32_t nltp_scope_open(uint32_t *tag);
+void nltp_scope_close(uint32_t scope);
+void nltp_scopes_close_all(void);
+void nltp_epoch_advance(uint32_t gc_count);
+/* In a hook: lists a release by the finalizer thread. */
+void nltp_note_finalized(uintptr_t address, uint64_t word, uint64_t size_bytes, uint32_t freed_context);
+bool nltp_is_of_open_scope(uint64_t word);
 
 /* ---- threads.c ----------------------------------------------------------------------------------------------------- */
 
@@ -116,7 +143,8 @@ struct nltp_thread {
 struct nltp_tls {
     struct nltp_thread *thread; /* NULL: not prepared */
     uint32_t quiet;             /* >0: allocations are not recorded */
-    uint32_t scope_epoch;       /* of the scope that the thread runs in; 0: none */
+    uint32_t scope;             /* entry of the scope that the thread runs in */
+    uint8_t finalizer;          /* the runtime's finalizer thread */
     uint8_t busy;               /* inside the recorder: a signal handler that allocates must not touch `thread` */
     uint8_t retired;            /* the thread's last destructor ran: no state may be prepared again */
 };
@@ -205,8 +233,6 @@ struct nltp_block {
 };
 /* Takes the word of a block away and returns it. */
 struct nltp_block nltp_block_take(uintptr_t address);
-/* Puts back what nltp_block_take() took: the release did not happen. */
-void nltp_block_restore(uintptr_t address, struct nltp_block block);
 uint32_t nltp_word_context(uint64_t word);
 uint32_t nltp_word_epoch(uint64_t word);
 
@@ -226,9 +252,11 @@ void nltp_totals_flush(struct nltp_thread *thread);
 
 void nltp_record_allocation(void *pointer, size_t size_bytes, uintptr_t return_address, const uintptr_t *hook_frame);
 /* False: the block was not recorded. */
-bool nltp_record_release(void *pointer);
+bool nltp_record_release(void *pointer, uintptr_t return_address, const uintptr_t *hook_frame);
 /* Around a real realloc: take before, settle after. */
 struct nltp_block nltp_record_resize_begin(void *pointer);
+/* A block whose address the allocator handed out again: its release went unseen. */
+void nltp_record_missed_release(struct nltp_block block);
 void nltp_record_resize_end(void *pointer, struct nltp_block old, void *result, size_t size_bytes, uintptr_t return_address,
                             const uintptr_t *hook_frame);
 
@@ -252,8 +280,6 @@ bool nltp_hooks_resolve(bool preloaded);
 /* Points every import of a hooked function at its hook, releases first. Later loads and dlsym() bind there by themselves,
  * because the defining library's symbol table says so. Returns an enum nlt_status; *rebound: imports changed. */
 int nltp_rebind(uint32_t *rebound);
-/* Only the symbol table of the defining library: under LD_PRELOAD the imports are bound to the hooks already. */
-int nltp_rebind_exports(void);
 /* bound_imports.c: the same for pointers that no relocation describes, which the runtime bound before the hooks were there.
  * Counts what cannot be rebound as unseen imports. Returns how many were. */
 uint32_t nltp_rebind_bound_imports(void);

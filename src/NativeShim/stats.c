@@ -1,4 +1,5 @@
 /* The counters of a process as one line of JSON, so that a script can tell a working shim from an inert one. */
+#define _GNU_SOURCE
 #include "shim.h"
 
 #include <stdlib.h>
@@ -6,7 +7,7 @@
 static char stats_path[4096];
 
 void nltp_stats_init(void) {
-    const char *path = getenv("NATIVELEAKS_STATS");
+    const char *path = secure_getenv("NATIVELEAKS_STATS");
     if (path == NULL || nltp_length(path) >= sizeof stats_path) return;
     nltp_copy(stats_path, path, nltp_length(path) + 1);
 }
@@ -81,7 +82,7 @@ void nltp_stats_append(void) {
 #ifdef NLT_VERIFY_WALKS
     put_field(&line, "walkDifferences", losses->walk_differences);
 #endif
-    put_field(&line, "closeBlocks", losses->close_blocks);
+    put_field(&line, "missedFrees", losses->missed_frees);
     put_field(&line, "threads", entries_of(NLT_TABLE_THREADS));
     put_field(&line, "modules", entries_of(NLT_TABLE_MODULES));
     put_field(&line, "pid", nltp_ledger->pid);

@@ -36,12 +36,13 @@ static struct nltp_thread *pool_take(void) {
     struct nltp_thread *thread = nltp_map(sizeof *thread);
     if (thread == NULL) return NULL;
     uint32_t id = nltp_table_take(NLT_TABLE_THREADS, 1);
-    if (id == 0) {
+    struct nlt_pending *pending = (struct nlt_pending *)nltp_table(NLT_TABLE_PENDING) + id;
+    if (id == 0 || !nltp_ledger_reserve(pending, sizeof *pending)) {
         nltp_unmap(thread, sizeof *thread);
         return NULL;
     }
     thread->entry = (struct nlt_thread *)nltp_table(NLT_TABLE_THREADS) + id;
-    thread->pending = (struct nlt_pending *)nltp_table(NLT_TABLE_PENDING) + id;
+    thread->pending = pending;
     return thread;
 }
 
@@ -74,6 +75,7 @@ static NLTP_NOINLINE void prepare(void) {
         if (thread != NULL) {
             nltp_store(&thread->entry->tid, nltp_gettid());
             thread->depth = 0;
+            nltp_store(&thread->entry->scope, nltp_tls.scope);
             nltp_tls.thread = thread;
         }
     }
@@ -94,6 +96,15 @@ struct nltp_thread *nltp_thread_borrow(void) {
 
 void nltp_thread_return(struct nltp_thread *thread) {
     pool_give(thread);
+}
+
+void nlt_thread_scope(uint32_t scope) {
+    nltp_tls.scope = scope;
+    if (nltp_tls.thread != NULL) nltp_store(&nltp_tls.thread->entry->scope, scope);
+}
+
+void nlt_thread_is_finalizer(void) {
+    nltp_tls.finalizer = 1;
 }
 
 void nltp_threads_after_fork(void) {

@@ -17,6 +17,9 @@ internal static class RepositoryPaths
     /// <summary>NuGet's folder of restored packages.</summary>
     public static string RestoredPackages { get; } = Read("RestoredPackages");
 
+    /// <summary>A program that was built beside this assembly: the sample, or one of tests/fixtures.</summary>
+    public static string ChildProgram(string name) => Read("ChildProgram." + name);
+
     private static string Read(string key) =>
         typeof(RepositoryPaths).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>()
             .Single(attribute => attribute.Key == key).Value!;

@@ -33,14 +33,14 @@ internal sealed class BlockFilter
     public bool IsOnlyScope { get; }
 
     /// <summary>Everything that was recorded from an epoch on, by anybody.</summary>
-    public static BlockFilter Process(LedgerReader ledger, uint firstEpoch)
+    public static BlockFilter Process(LedgerReader ledger, ulong firstSequence)
     {
         ReadOnlySpan<EpochEntry> epochs = ledger.Epochs;
         var scope = new bool[epochs.Length];
         for (int i = 0; i < epochs.Length; i++)
         {
             // Blocks from before the recording were resized while it ran; they are nobody's here.
-            scope[i] = i >= firstEpoch && i > LiveWord.EpochOlder;
+            scope[i] = i > LiveWord.EpochOlder && IsSince(ledger, epochs[i], firstSequence);
         }
 
         return new BlockFilter(scope, new bool[epochs.Length], isOnlyScope: true);
@@ -52,15 +52,20 @@ internal sealed class BlockFilter
         ReadOnlySpan<EpochEntry> epochs = ledger.Epochs;
         var scope = new bool[epochs.Length];
         var outside = new bool[epochs.Length];
-        HashSet<uint> mine = flow.Epochs();
-        for (uint i = flow.FirstOutsideEpoch; i < epochs.Length; i++)
+        HashSet<uint> mine = flow.Tags();
+        for (int i = 0; i < epochs.Length; i++)
         {
-            scope[i] = mine.Contains(i);
-            outside[i] = epochs[(int)i].ScopeTag == 0;
+            bool since = IsSince(ledger, epochs[i], flow.FirstSequence);
+            scope[i] = since && mine.Contains(epochs[i].ScopeTag);
+            outside[i] = since && epochs[i].ScopeTag == EpochEntry.TagOutside;
         }
 
         return new BlockFilter(scope, outside, FlowScope.OpenCount == 1);
     }
+
+    // After a detach frees went unseen: blocks of an older session prove nothing.
+    private static bool IsSince(LedgerReader ledger, in EpochEntry epoch, ulong firstSequence) =>
+        epoch.Sequence >= firstSequence && epoch.Sequence != 0 && epoch.Session == ledger.Header.Session;
 
     public Belonging Of(uint epoch) =>
         epoch >= _scope.Length ? Belonging.Other

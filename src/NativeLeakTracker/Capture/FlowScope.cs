@@ -2,44 +2,46 @@ namespace NativeLeaks.Capture;
 
 /// <summary>
 /// A scope that follows the asynchronous flow (ExecutionContext) in which it was opened: tasks, timers and threads that are
-/// started inside allocate on its behalf. The engine stamps each block with the scope's epoch, which this class keeps
-/// up to date on every thread that the flow passes.
+/// started inside allocate on its behalf. The engine stamps each block with an epoch of the scope that the thread runs in, which
+/// this class keeps up to date on every thread that the flow passes.
 /// </summary>
 internal sealed class FlowScope
 {
-    // The handler runs whenever a thread enters or leaves the flow. Nothing in it may throw.
+    // The handler runs whenever a thread enters or leaves the flow. Nothing in it may throw. The entry of a closed scope may
+    // stand for another by now: its flow allocates on nobody's behalf.
     private static readonly AsyncLocal<FlowScope?> s_current = new(
-        static change => ShimLibrary.SetThreadScope(change.CurrentValue?.Epoch ?? 0));
+        static change => ShimLibrary.SetThreadScope(change.CurrentValue is { IsOpen: true } scope ? scope._entry : 0));
 
     private static int s_openCount;
 
     private readonly FlowScope? _parent;
+    private readonly uint _entry;
     private readonly Lock _gate = new();
-    private readonly HashSet<uint> _epochs;
+    private readonly HashSet<uint> _tags;
     private int _closed;
 
-    private FlowScope(uint epoch, FlowScope? parent)
+    private FlowScope(uint entry, uint tag, ulong firstSequence, FlowScope? parent)
     {
-        Epoch = epoch;
+        _entry = entry;
         _parent = parent;
-        _epochs = [epoch];
+        _tags = [tag];
+        FirstSequence = firstSequence;
     }
 
     /// <summary>How many scopes are open in the process.</summary>
     public static int OpenCount => Volatile.Read(ref s_openCount);
 
-    public uint Epoch { get; }
-
-    /// <summary>What threads outside of every scope stamp their blocks with, from the opening of this one on.</summary>
-    public uint FirstOutsideEpoch => Epoch - 1;
+    /// <summary>Epochs from this sequence number on began after the scope was opened.</summary>
+    public ulong FirstSequence { get; }
 
     private bool IsOpen => Volatile.Read(ref _closed) == 0;
 
-    /// <summary>Opens a scope in the caller's flow; null when the process has used up its epochs.</summary>
+    /// <summary>Opens a scope in the caller's flow; null when none can be opened any more (65,535 are open at once).</summary>
     public static FlowScope? Open()
     {
-        uint epoch = ShimLibrary.OpenScope();
-        if (epoch == 0)
+        ulong begun = ShimEngine.Ledger!.Header.EpochsBegun;
+        uint entry = ShimLibrary.OpenScope(out uint tag);
+        if (entry == 0)
         {
             return null;
         }
@@ -50,10 +52,10 @@ internal sealed class FlowScope
             parent = parent._parent;
         }
 
-        var scope = new FlowScope(epoch, parent);
+        var scope = new FlowScope(entry, tag, begun + 1, parent);
         for (FlowScope? outer = parent; outer is not null; outer = outer._parent)
         {
-            outer.Adopt(epoch);
+            outer.Adopt(tag);
         }
 
         Interlocked.Increment(ref s_openCount);
@@ -78,23 +80,23 @@ internal sealed class FlowScope
         }
 
         Interlocked.Decrement(ref s_openCount);
-        ShimLibrary.CloseScope();
+        ShimLibrary.CloseScope(_entry);
     }
 
-    /// <summary>The epochs of this scope and of those opened inside it.</summary>
-    public HashSet<uint> Epochs()
+    /// <summary>The tags of this scope and of those opened inside it.</summary>
+    public HashSet<uint> Tags()
     {
         lock (_gate)
         {
-            return [.. _epochs];
+            return [.. _tags];
         }
     }
 
-    private void Adopt(uint epoch)
+    private void Adopt(uint tag)
     {
         lock (_gate)
         {
-            _epochs.Add(epoch);
+            _tags.Add(tag);
         }
     }
 }

@@ -24,7 +24,7 @@ internal static class ShimEngine
     public static LedgerReader? Ledger => Volatile.Read(ref s_ledger);
 
     /// <summary>Whether allocations are being recorded now, by any scope.</summary>
-    public static bool IsRecording => Ledger is { } ledger && ledger.Header.CurrentEpoch != 0;
+    public static bool IsRecording => Ledger is { } ledger && ledger.Header.Recording != 0;
 
     /// <summary>Puts the hooks in place. False: <paramref name="failure"/> says why; the answer does not change later.</summary>
     public static bool TryInstall(out string? failure)
@@ -63,6 +63,7 @@ internal static class ShimEngine
             }
 
             Volatile.Write(ref s_ledger, new LedgerReader(ShimLibrary.GetLedger()));
+            CollectionWatch.Begin();
             return null;
         }
         catch (Exception e) when (e is DllNotFoundException or EntryPointNotFoundException or BadImageFormatException

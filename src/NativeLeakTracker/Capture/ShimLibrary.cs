@@ -29,14 +29,23 @@ internal static partial class ShimLibrary
     [LibraryImport(Name, EntryPoint = "nlt_ledger")]
     public static partial nint GetLedger();
 
+    [LibraryImport(Name, EntryPoint = "nlt_recording_begin")]
+    public static partial void BeginRecording();
+
     [LibraryImport(Name, EntryPoint = "nlt_scope_open")]
-    public static partial uint OpenScope();
+    public static partial uint OpenScope(out uint tag);
 
     [LibraryImport(Name, EntryPoint = "nlt_scope_close")]
-    public static partial void CloseScope();
+    public static partial void CloseScope(uint scope);
 
     [LibraryImport(Name, EntryPoint = "nlt_thread_scope")]
-    public static partial void SetThreadScope(uint epoch);
+    public static partial void SetThreadScope(uint scope);
+
+    [LibraryImport(Name, EntryPoint = "nlt_epoch_advance")]
+    public static partial void AdvanceEpoch(uint gcCount);
+
+    [LibraryImport(Name, EntryPoint = "nlt_thread_is_finalizer")]
+    public static partial void MarkFinalizerThread();
 
     [LibraryImport(Name, EntryPoint = "nlt_thread_quiet")]
     public static partial int SetThreadQuiet(int on);

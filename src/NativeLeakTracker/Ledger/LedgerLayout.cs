@@ -11,11 +11,14 @@ internal enum TableId
     Codes,
     Contexts,
     Epochs,
+    Scopes,
+    Finalized,
     Strings,
     Chunks,
     Totals,
     Pending,
     Directory,
+    FineDirectory,
 }
 
 [StructLayout(LayoutKind.Sequential)]
@@ -35,16 +38,17 @@ internal readonly struct LossCounters
     public readonly ulong TruncatedStacks;
     public readonly ulong ContextsFull;
     public readonly ulong UnseenImports;
-    public readonly ulong CloseBlocks;
+    public readonly ulong MissedFrees;
     public readonly ulong LostThreads;
     public readonly ulong UnknownModules;
     public readonly ulong FoldedStacks;
     public readonly ulong WalkDifferences;
     public readonly ulong UntotalledBlocks;
-    public readonly Reserved6 Reserved;
+    public readonly ulong UnlistedFinalized;
+    public readonly Reserved5 Reserved;
 
-    [System.Runtime.CompilerServices.InlineArray(6)]
-    internal struct Reserved6
+    [System.Runtime.CompilerServices.InlineArray(5)]
+    internal struct Reserved5
     {
         private ulong _element;
     }
@@ -57,7 +61,7 @@ internal enum CaptureMode : uint
     Late = 2,
 }
 
-[StructLayout(LayoutKind.Sequential)]
+[StructLayout(LayoutKind.Sequential, Size = 680)]
 internal readonly struct LedgerHeader
 {
     public const ulong ExpectedMagic = 0x31475244454c544e;
@@ -72,15 +76,17 @@ internal readonly struct LedgerHeader
     public readonly CaptureMode Mode;
     public readonly ulong StartedUnixNs;
     public readonly ulong ShimBase;
-    public readonly uint CurrentEpoch;
+    public readonly uint Recording;
     public readonly uint Session;
     public readonly uint UnwindClr;
-    public readonly uint Reserved;
+    public readonly uint Allocator;
     public readonly LossCounters Losses;
-    public readonly Tables10 Tables;
+    public readonly Tables13 Tables;
+    public readonly ulong EpochsBegun;
+    public readonly ulong SharedBytes;
 
-    [System.Runtime.CompilerServices.InlineArray(10)]
-    internal struct Tables10
+    [System.Runtime.CompilerServices.InlineArray(13)]
+    internal struct Tables13
     {
         private TableEntry _element;
     }
@@ -90,7 +96,7 @@ internal readonly struct LedgerHeader
 internal readonly struct ThreadEntry
 {
     public readonly uint Tid;
-    public readonly uint Reserved;
+    public readonly uint Scope;
     public readonly ulong AllocatedBlocks;
     public readonly ulong AllocatedBytes;
     public readonly ulong FreedBlocks;
@@ -220,9 +226,21 @@ internal readonly struct PendingEntry
     }
 }
 
+[StructLayout(LayoutKind.Sequential)]
+internal readonly struct ScopeEntry
+{
+    public readonly uint Epoch;
+    public readonly uint Tag;
+    public readonly uint IsOpen;
+    public readonly uint Reserved;
+}
+
 [StructLayout(LayoutKind.Sequential, Size = 32)]
 internal readonly struct EpochEntry
 {
+    public const uint TagOutside = 0;
+
+    public readonly ulong Sequence;
     public readonly uint Session;
     public readonly uint ScopeTag;
     public readonly uint GcCount;
@@ -230,23 +248,45 @@ internal readonly struct EpochEntry
 }
 
 [StructLayout(LayoutKind.Sequential)]
+internal readonly struct FinalizedEntry
+{
+    public readonly ulong Address;
+    public readonly ulong SizeBytes;
+    public readonly uint AllocatedContext;
+    public readonly uint FreedContext;
+    public readonly uint Epoch;
+    public readonly uint IsComplete;
+}
+
+[StructLayout(LayoutKind.Sequential)]
 internal readonly struct ChunkEntry
 {
+    private const int RegionShift = 26;
+
     public readonly ulong HeapStart;
     public readonly ulong Words;
+    public readonly uint HeapShift;
+    public readonly uint Reserved;
+    public readonly ulong FileOffset;
+
+    public ulong HeapEnd => HeapStart + (1UL << RegionShift);
+
+    public int WordCount => 1 << (RegionShift - (int)HeapShift);
 }
 
 /// <summary>One live word, taken apart.</summary>
 internal readonly struct LiveWord(ulong bits)
 {
-    public const int HeapBytesPerWord = 32;
-    public const int WordsPerChunk = 1 << 21;
-    public const uint SizeEscape = (1u << 15) - 1;
+    public const uint SizeEscape = (1u << 14) - 1;
     public const uint EpochOlder = 1;
     public const uint RootContext = 1;
 
     public uint Context => (uint)(bits >> 36);
-    public uint Size => (uint)(bits >> 21) & SizeEscape;
-    public uint Half => (uint)(bits >> 20) & 1;
+
+    public uint Size => (uint)(bits >> 22) & SizeEscape;
+
+    /// <summary>Bits 4 and 3 of the block's address.</summary>
+    public uint Quarter => (uint)(bits >> 20) & 3;
+
     public uint Epoch => (uint)bits & ((1u << 20) - 1);
 }

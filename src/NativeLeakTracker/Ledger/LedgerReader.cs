@@ -34,6 +34,10 @@ internal sealed unsafe class LedgerReader
 
     public ReadOnlySpan<EpochEntry> Epochs => Table<EpochEntry>(TableId.Epochs);
 
+    public ReadOnlySpan<TotalsEntry> Totals => Table<TotalsEntry>(TableId.Totals);
+
+    public ReadOnlySpan<FinalizedEntry> Finalized => Table<FinalizedEntry>(TableId.Finalized);
+
     public ReadOnlySpan<ChunkEntry> Chunks => Table<ChunkEntry>(TableId.Chunks);
 
     /// <summary>A text of the string table; empty for offset 0.</summary>

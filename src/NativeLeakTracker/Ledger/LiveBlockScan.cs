@@ -3,6 +3,11 @@ namespace NativeLeaks.Ledger;
 /// <summary>A block that is allocated now.</summary>
 internal readonly record struct LiveBlock(ulong Address, long SizeBytes, uint Context, uint Epoch);
 
+internal interface ILiveBlockVisitor
+{
+    void Visit(in LiveBlock block);
+}
+
 /// <summary>
 /// Enumerates the live words of every chunk. Pages that were never written are skipped unread: reading them would make
 /// them present. Other threads may allocate and free meanwhile; each word is read once, so a block is either seen whole or
@@ -17,23 +22,22 @@ internal static unsafe class LiveBlockScan
         where TVisitor : ILiveBlockVisitor, allows ref struct
     {
         using PageMap pages = PageMap.Open();
-        // The size of a block that fills the last word of a chunk stands in the first word of the next.
-        HashSet<ulong> sizeWords = [];
         foreach (ref readonly ChunkEntry chunk in ledger.Chunks)
         {
             if (chunk.Words != 0)
             {
-                VisitChunk(ledger, chunk, pages, sizeWords, ref visitor);
+                VisitChunk(ledger, chunk, pages, ref visitor);
             }
         }
     }
 
     private static void VisitChunk<TVisitor>(
-        LedgerReader ledger, in ChunkEntry chunk, PageMap pages, HashSet<ulong> sizeWords, ref TVisitor visitor)
+        LedgerReader ledger, in ChunkEntry chunk, PageMap pages, ref TVisitor visitor)
         where TVisitor : ILiveBlockVisitor, allows ref struct
     {
         ulong* words = (ulong*)chunk.Words;
-        bool[] present = pages.Present(chunk.Words, LiveWord.WordsPerChunk / WordsPerPage);
+        bool[] present = pages.Present(chunk.Words, chunk.WordCount / WordsPerPage);
+        bool skip = EndsInSize(Before(ledger, chunk));
         for (int page = 0; page < present.Length; page++)
         {
             if (!present[page])
@@ -45,14 +49,9 @@ internal static unsafe class LiveBlockScan
             for (int index = page * WordsPerPage; index < end; index++)
             {
                 ulong bits = Volatile.Read(ref words[index]);
-                if (bits == 0)
+                if (bits == 0 || skip)
                 {
-                    continue;
-                }
-
-                ulong slot = chunk.HeapStart + ((ulong)index * LiveWord.HeapBytesPerWord);
-                if (sizeWords.Count > 0 && sizeWords.Remove(slot))
-                {
+                    skip = false;
                     continue;
                 }
 
@@ -65,22 +64,30 @@ internal static unsafe class LiveBlockScan
                 long size = word.Size;
                 if (size == LiveWord.SizeEscape)
                 {
-                    sizeWords.Add(slot + LiveWord.HeapBytesPerWord);
-                    size = index + 1 < LiveWord.WordsPerChunk
-                        ? (long)Volatile.Read(ref words[index + 1])
-                        : SizeInNextChunk(ledger, chunk);
+                    skip = true;
+                    size = index + 1 < chunk.WordCount ? (long)Volatile.Read(ref words[index + 1]) : SizeBehind(ledger, chunk);
                 }
 
-                visitor.Visit(new LiveBlock(slot + (word.Half * 16), size, word.Context, word.Epoch));
+                visitor.Visit(new LiveBlock(AddressOf(chunk, index, word), size, word.Context, word.Epoch));
             }
         }
     }
 
-    private static long SizeInNextChunk(LedgerReader ledger, in ChunkEntry chunk)
+    private static ulong AddressOf(in ChunkEntry chunk, int index, LiveWord word)
+    {
+        ulong slot = chunk.HeapStart + ((ulong)index << (int)chunk.HeapShift);
+        return (slot & ~31UL) | ((ulong)word.Quarter << 3);
+    }
+
+    /// <summary>Whether the last word of a chunk leaves its size in the first word of the next.</summary>
+    private static bool EndsInSize(ChunkEntry? chunk) =>
+        chunk is { } c && new LiveWord(((ulong*)c.Words)[c.WordCount - 1]) is { Context: >= LiveWord.RootContext, Size: LiveWord.SizeEscape };
+
+    private static long SizeBehind(LedgerReader ledger, in ChunkEntry chunk)
     {
         foreach (ref readonly ChunkEntry other in ledger.Chunks)
         {
-            if (other.HeapStart == chunk.HeapStart + ((ulong)LiveWord.WordsPerChunk * LiveWord.HeapBytesPerWord))
+            if (other.HeapStart == chunk.HeapEnd && other.HeapShift == chunk.HeapShift && other.Words != 0)
             {
                 return (long)*(ulong*)other.Words;
             }
@@ -88,9 +95,17 @@ internal static unsafe class LiveBlockScan
 
         return 0;
     }
-}
 
-internal interface ILiveBlockVisitor
-{
-    void Visit(in LiveBlock block);
+    private static ChunkEntry? Before(LedgerReader ledger, in ChunkEntry chunk)
+    {
+        foreach (ref readonly ChunkEntry other in ledger.Chunks)
+        {
+            if (other.HeapEnd == chunk.HeapStart && other.HeapShift == chunk.HeapShift && other.Words != 0)
+            {
+                return other;
+            }
+        }
+
+        return null;
+    }
 }

@@ -30,18 +30,18 @@ internal static class ExitReport
         LedgerReader ledger = ShimEngine.Ledger!;
         DateTimeOffset started = DateTimeOffset.UtcNow;
         CaptureCounters before = ledger.Header.Mode == CaptureMode.Preload ? default : ledger.SumCounters();
-        uint epoch = ShimLibrary.OpenScope();
-        uint firstEpoch = ledger.Header.Mode == CaptureMode.Preload || epoch == 0 ? 0 : epoch - 1;
-        AppDomain.CurrentDomain.ProcessExit += (_, _) => Write(ledger, firstEpoch, before, started);
+        ulong firstSequence = ledger.Header.Mode == CaptureMode.Preload ? 0 : ledger.Header.EpochsBegun + 1;
+        ShimLibrary.BeginRecording();
+        AppDomain.CurrentDomain.ProcessExit += (_, _) => Write(ledger, firstSequence, before, started);
     }
 
-    private static void Write(LedgerReader ledger, uint firstEpoch, CaptureCounters before, DateTimeOffset started)
+    private static void Write(LedgerReader ledger, ulong firstSequence, CaptureCounters before, DateTimeOffset started)
     {
         using QuietRegion quiet = QuietRegion.Enter();
         try
         {
             NativeLeakReport report = ReportBuilder.Build(
-                ledger, BlockFilter.Process(ledger, firstEpoch), before, started, "while recording", "exit");
+                ledger, BlockFilter.Process(ledger, firstSequence), before, started, "while recording", "exit");
             using Stream output = Open(ExitSettings.ReportPath);
             if (ExitSettings.IsJson)
             {

@@ -26,13 +26,23 @@ int nlt_detach(void);
 /* The ledger, or NULL when nlt_install() has not succeeded. */
 const struct nlt_header *nlt_ledger(void);
 
-/* Opens a scope: recording is on until as many scopes were closed as opened. Returns the scope's epoch, or 0 when epochs are
- * used up. The epoch before it (returned - 1) is what threads outside of every scope stamp their blocks with from now on. */
-uint32_t nlt_scope_open(void);
-void nlt_scope_close(void);
+/* Asks for recording, or ends the asking. Under LD_PRELOAD it is asked for from the start. */
+void nlt_recording_begin(void);
+void nlt_recording_end(void);
 
-/* The calling thread now runs in the scope of that epoch; 0: in none. One store. */
-void nlt_thread_scope(uint32_t epoch);
+/* Opens a scope and asks for recording. Returns the scope's entry and its tag; 0: no entry or no epoch was left. */
+uint32_t nlt_scope_open(uint32_t *tag);
+/* Flows that still run in the scope allocate on nobody's behalf from now on. */
+void nlt_scope_close(uint32_t scope);
+
+/* The calling thread now runs in that scope; NLT_SCOPE_OUTSIDE: in none. */
+void nlt_thread_scope(uint32_t scope);
+
+/* Blocks allocated from now on belong to a new epoch: a collection has happened, or time has passed. */
+void nlt_epoch_advance(uint32_t gc_count);
+
+/* The calling thread is the runtime's finalizer thread: its releases of blocks of open scopes are listed. */
+void nlt_thread_is_finalizer(void);
 
 /* Nesting switch for the calling thread: while on, its allocations are not recorded (its frees are). Returns the depth. */
 int nlt_thread_quiet(int on);

@@ -5,10 +5,10 @@
  *
  *   base                                                                                              base + size_bytes
  *   +--------+---------+---------+-------+----------+--------+---------+--------+--------+---------+-----------+
- *   | header | threads | modules | codes | contexts | epochs | strings | chunks | totals | pending | directory |
+ *   | header | threads | modules | codes | contexts | epochs | ...     | chunks | totals | pending | directory |
  *   +--------+---------+---------+-------+----------+--------+---------+--------+--------+---------+-----------+
  *                                                                        |                              |
- *                                the chunks that exist, in order of birth, and the directory by address:
+ *                                the chunks that exist, in order of birth, and the directories by address:
  *                                one entry for each 64 MB of address space, 0 where no block ever lived
  *                                                                        v                              v
  *                                                   +----------------------------------------+
@@ -20,7 +20,7 @@
  *   - All integers are little-endian; every structure is free of implicit padding; all tables are append-only but for the
  *     live words and the counters, so a reader needs no lock: it reads `count` (acquire) and then that many entries.
  *   - Table offsets count from the ledger's first byte, so that the ledger can stand at another address in a reader.
- *   - Chunks are named by their address in the tracked process (private home).
+ *   - Chunks are named by their address in the tracked process and, in a shared home, by their place in the file.
  *   - Memory that was never written reads as zero; id 0 of every table means "none" and is never handed out.
  */
 #ifndef NLT_LEDGER_H
@@ -41,11 +41,14 @@ enum nlt_table_id {
     NLT_TABLE_CODES,
     NLT_TABLE_CONTEXTS,
     NLT_TABLE_EPOCHS,
+    NLT_TABLE_SCOPES,
+    NLT_TABLE_FINALIZED,
     NLT_TABLE_STRINGS,
     NLT_TABLE_CHUNKS,
     NLT_TABLE_TOTALS,
     NLT_TABLE_PENDING,
     NLT_TABLE_DIRECTORY,
+    NLT_TABLE_FINE_DIRECTORY,
     NLT_TABLE_COUNT
 };
 
@@ -66,13 +69,14 @@ struct nlt_loss_counters {
     uint64_t truncated_stacks;      /* walks that met a stack deeper than NLT_MAX_FRAMES                                 */
     uint64_t contexts_full;         /* walks that ended in a shallower context because the context table was full        */
     uint64_t unseen_imports;        /* pointers to libc's functions that were bound before the hooks and not rebound     */
-    uint64_t close_blocks;          /* blocks that share a live word with a neighbour (allocators other than glibc's)    */
+    uint64_t missed_frees;          /* blocks whose address was handed out again before their release was seen           */
     uint64_t lost_threads;          /* threads without state of their own: recorded, in the shared thread entry          */
     uint64_t unknown_modules;       /* module table full: frames of the module keep their address only                   */
     uint64_t folded_stacks;         /* walks whose deep recursion was folded into fewer frames                           */
     uint64_t walk_differences;      /* build with NLT_VERIFY_WALKS: walks by the cache that a fresh walk contradicted    */
     uint64_t untotalled_blocks;     /* allocations that are missing in the totals of their context (table full)          */
-    uint64_t reserved[6];
+    uint64_t unlisted_finalized;    /* releases by the finalizer thread that found no room in their table                */
+    uint64_t reserved[5];
 };
 static_assert(sizeof(struct nlt_loss_counters) == 128, "layout");
 
@@ -88,13 +92,15 @@ struct nlt_header {
     uint32_t mode;                  /* enum nlt_mode                                                                     */
     uint64_t started_unix_ns;
     uint64_t shim_base;             /* the shim's own load address: its frames are not the program's                     */
-    uint32_t current_epoch;         /* what the next block is stamped with; 0: not recording                             */
+    uint32_t recording;             /* how many ask for it; 0: allocations are not recorded                              */
     uint32_t session;               /* one period with the hooks in place; a detach ends it                              */
     uint32_t unwind_clr;            /* 0 no runtime met, 1 exact managed unwinding, 2 descriptor unknown: approximate     */
-    uint32_t reserved32;
+    uint32_t allocator;             /* path of the object whose malloc is followed (string table)                        */
     struct nlt_loss_counters losses;
     struct nlt_table tables[NLT_TABLE_COUNT];
-    uint64_t reserved[30];
+    uint64_t epochs_begun;
+    uint64_t shared_bytes;          /* size of the file or memfd of a shared home; private: 0                            */
+    uint64_t reserved[19];
 };
 static_assert(offsetof(struct nlt_header, losses) == 72, "layout");
 static_assert(offsetof(struct nlt_header, tables) == 200, "layout");
@@ -107,7 +113,7 @@ static_assert(sizeof(struct nlt_header) == 680, "layout");
  * What is pending (struct nlt_pending) comes on top. */
 struct nlt_thread {
     uint32_t tid;                   /* 0 when the entry is free                                                          */
-    uint32_t reserved32;
+    uint32_t scope;                 /* entry of the scope that the thread runs in                                        */
     uint64_t allocated_blocks;
     uint64_t allocated_bytes;
     uint64_t freed_blocks;
@@ -221,50 +227,84 @@ struct nlt_pending {                /* entry i belongs to thread entry i        
 };
 static_assert(sizeof(struct nlt_pending) == 4160, "layout");
 
-/* ---- epochs: when, and for whom, a block was made --------------------------------------------------------------------- */
+/* ---- scopes and epochs: for whom a block was made, and when -------------------------------------------------------------- */
 
+#define NLT_SCOPE_OUTSIDE 0u        /* of threads that run in no scope                                                   */
+#define NLT_TAG_OUTSIDE 0u
+#define NLT_TAG_NOBODY UINT32_MAX   /* a flow whose scope was closed                                                     */
+
+/* Entries are reused when the scope is closed and no thread runs in it; tags never are. */
+struct nlt_scope {
+    uint32_t epoch;                 /* what blocks of the scope are stamped with now                                     */
+    uint32_t tag;
+    uint32_t is_open;
+    uint32_t reserved;
+};
+static_assert(sizeof(struct nlt_scope) == 16, "layout");
+
+/* What a live word's epoch stands for. An entry is reused when no live word, scope or thread refers to it any more. */
 struct nlt_epoch {
+    uint64_t sequence;              /* grows with every epoch that is begun; 0: the entry is free                        */
     uint32_t session;
-    uint32_t scope_tag;             /* 0: outside of every scope                                                         */
-    uint32_t gc_count;
+    uint32_t scope_tag;
+    uint32_t gc_count;              /* collections that the process had seen                                             */
     uint32_t time_ms;               /* since started_unix_ns                                                             */
-    uint64_t reserved[2];
+    uint64_t reserved;
 };
 static_assert(sizeof(struct nlt_epoch) == 32, "layout");
 #define NLT_EPOCH_OLDER 1u          /* of blocks that are older than the recording and were resized while it ran         */
+
+/* A block of an open scope that the finalizer thread released: somebody did not dispose its owner. Kept while scopes are open. */
+struct nlt_finalized {
+    uint64_t address;
+    uint64_t size_bytes;
+    uint32_t allocated_context;
+    uint32_t freed_context;
+    uint32_t epoch;
+    uint32_t is_complete;           /* written last                                                                      */
+};
+static_assert(sizeof(struct nlt_finalized) == 32, "layout");
 
 /* ---- chunks: where live words are --------------------------------------------------------------------------------------- */
 
 struct nlt_chunk {
     uint64_t heap_start;            /* first address of the 64 MB that it describes                                      */
     uint64_t words;                 /* address of its words in the tracked process                                       */
+    uint32_t heap_shift;            /* NLT_WORD_HEAP_SHIFT, or NLT_FINE_HEAP_SHIFT                                       */
+    uint32_t reserved;
+    uint64_t file_offset;           /* shared home: of its words in the ledger's file; private: 0                        */
 };
-static_assert(sizeof(struct nlt_chunk) == 16, "layout");
+static_assert(sizeof(struct nlt_chunk) == 32, "layout");
 
 /* ---- live words -------------------------------------------------------------------------------------------------------- */
 
-/*  63                       36 35       21 20   19                     0
- * +---------------------------+-----------+----+------------------------+
- * | context (28)              | size (15) |half| epoch (20)             |
- * +---------------------------+-----------+----+------------------------+
+/*  63                       36 35        22 21     20 19                   0
+ * +---------------------------+------------+---------+----------------------+
+ * | context (28)              | size (14)  | quarter | epoch (20)           |
+ * +---------------------------+------------+---------+----------------------+
  *
- * The word of a block at address p stands at chunk(p >> 26)[(p >> 5) & 0x1fffff]. `half` is bit 4 of p, so that a free
- * of another address within the same 32 bytes is not mistaken for a free of the block. A size that does not fit
+ * The word of a block at address p stands at chunk(p >> 26)[(p >> 5) & 0x1fffff]. `quarter` is bits 4 and 3 of p, so that a
+ * free of another address within the same 32 bytes is not mistaken for a free of the block. A size that does not fit
  * (NLT_SIZE_ESCAPE) stands as a plain byte count in the following word, which such a block covers and no other can own;
  * where that word belongs to the next chunk it is the first word of that chunk.
  *
+ * glibc's blocks are at least 32 bytes apart. Other allocators' can share a word: the second of two such blocks stands in the
+ * fine chunk of the region, which has a word of the same form for each 8 bytes.
+ *
  * Written by the thread that owns the block (after the real allocation, before the real release), relaxed. */
 #define NLT_WORD_HEAP_SHIFT 5
+#define NLT_FINE_HEAP_SHIFT 3
 #define NLT_CHUNK_HEAP_SHIFT 26
 #define NLT_CHUNK_WORDS (UINT64_C(1) << (NLT_CHUNK_HEAP_SHIFT - NLT_WORD_HEAP_SHIFT))
 #define NLT_CHUNK_BYTES (NLT_CHUNK_WORDS * 8)
+#define NLT_FINE_CHUNK_WORDS (UINT64_C(1) << (NLT_CHUNK_HEAP_SHIFT - NLT_FINE_HEAP_SHIFT))
 #define NLT_ADDRESS_BITS 47
 #define NLT_DIRECTORY_ENTRIES (UINT64_C(1) << (NLT_ADDRESS_BITS - NLT_CHUNK_HEAP_SHIFT))
-#define NLT_SIZE_BITS 15
+#define NLT_SIZE_BITS 14
 #define NLT_SIZE_ESCAPE ((1u << NLT_SIZE_BITS) - 1)
 #define NLT_EPOCH_BITS 20
-#define NLT_WORD_HALF_SHIFT 20
-#define NLT_WORD_SIZE_SHIFT 21
+#define NLT_WORD_QUARTER_SHIFT 20
+#define NLT_WORD_SIZE_SHIFT 22
 #define NLT_WORD_CONTEXT_SHIFT 36
 
 #endif
