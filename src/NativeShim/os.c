@@ -1,6 +1,8 @@
 #include "os.h"
+#include "include/nlt_control.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/mman.h>
 #include <time.h>
 
@@ -36,6 +38,12 @@ long nltp_read_file(const char *path, char *buffer, size_t capacity) {
     }
     nltp_syscall3(SYS_close, fd, 0, 0);
     return (long)total;
+}
+
+int nlt_is_regular_file(const char *path) {
+    struct stat status;
+    return nltp_syscall6(SYS_newfstatat, AT_FDCWD, (long)path, (long)&status, AT_SYMLINK_NOFOLLOW, 0, 0) == 0 &&
+           S_ISREG(status.st_mode);
 }
 
 uint32_t nltp_gettid(void) {
@@ -90,6 +98,24 @@ void nltp_put_number(struct nltp_text *text, uint64_t value) {
     while (n > 0) put_byte(text, digits[--n]);
 }
 
+/* Bytes of the UTF-8 sequence that begins here; 0 where none does (RFC 3629: shortest forms only, no surrogates). */
+static int utf8_length(const unsigned char *at) {
+    static const struct { unsigned char first, last, second_first, second_last, length; } forms[] = {
+        {0x00, 0x7f, 0, 0, 1},       {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
+        {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
+        {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
+    };
+    for (unsigned i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+        if (at[0] < forms[i].first || at[0] > forms[i].last) continue;
+        if (forms[i].length > 1 && (at[1] < forms[i].second_first || at[1] > forms[i].second_last)) return 0;
+        for (int n = 2; n < forms[i].length; n++)
+            if ((at[n] & 0xc0) != 0x80) return 0; /* the terminating zero is none of these: nothing is read behind it */
+        return forms[i].length;
+    }
+    return 0;
+}
+
+/* JSON is UTF-8, a command line is any bytes, and may be cut anywhere: what is no UTF-8 becomes U+FFFD. */
 void nltp_put_escaped(struct nltp_text *text, const char *string) {
     static const char hex[] = "0123456789abcdef";
     for (; *string != 0; string++) {
@@ -102,7 +128,10 @@ void nltp_put_escaped(struct nltp_text *text, const char *string) {
             put_byte(text, hex[byte >> 4]);
             put_byte(text, hex[byte & 15]);
         } else {
-            put_byte(text, (char)byte);
+            int length = utf8_length((const unsigned char *)string);
+            if (length == 0) nltp_put(text, "\\ufffd");
+            for (int i = 0; i < length; i++) put_byte(text, string[i]);
+            string += length > 1 ? length - 1 : 0;
         }
     }
 }

@@ -6,8 +6,8 @@ namespace NativeLeaks.Analysis;
 internal static class Blame
 {
     /// <summary>
-    /// The runtime's own: the innermost frame outside the C runtime lies in the .NET runtime or its host, or there is none, or
-    /// the dynamic linker made the block for itself.
+    /// The runtime's own: the innermost frame outside the C runtime lies in the .NET runtime or its host, or the dynamic
+    /// linker or a C runtime that it started made the block for itself.
     /// </summary>
     public static bool IsRuntimeBlock(IReadOnlyList<ResolvedFrame> stack)
     {
@@ -24,8 +24,9 @@ internal static class Blame
             }
         }
 
-        // Nobody but C runtimes: what they set up for themselves, such as libstdc++'s reserve for exceptions.
-        return true;
+        // Nobody but C runtimes, up to the dynamic linker that started them: what they set up for themselves, such as
+        // libstdc++'s reserve for exceptions. A stack that merely ends early proves nothing.
+        return stack.Count > 0 && stack[^1].IsDynamicLinker;
     }
 
     public static bool HasManagedFrame(IReadOnlyList<ResolvedFrame> stack) =>

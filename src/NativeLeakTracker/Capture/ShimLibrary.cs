@@ -50,6 +50,10 @@ internal static partial class ShimLibrary
     [LibraryImport(Name, EntryPoint = "nlt_thread_quiet")]
     public static partial int SetThreadQuiet(int on);
 
+    [LibraryImport(Name, EntryPoint = "nlt_is_regular_file", StringMarshalling = StringMarshalling.Utf8)]
+    [return: MarshalAs(UnmanagedType.Bool)]
+    public static partial bool IsRegularFile(string path);
+
     /// <summary>
     /// A preloaded shim is asked first, whatever its path: two copies would each see half of the calls. Then the file
     /// where the build and NuGet put it, then the runtime's own search.

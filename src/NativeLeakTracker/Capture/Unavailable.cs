@@ -12,7 +12,7 @@ internal static class Unavailable
         string line = $"NativeLeakTracker: nothing is recorded: {reason}.";
         if (Interlocked.CompareExchange(ref s_reason, line, null) is null)
         {
-            Console.Error.WriteLine(line);
+            Reports.StandardError.TryWriteLine(line);
         }
     }
 }

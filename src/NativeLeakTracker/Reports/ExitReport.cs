@@ -55,7 +55,7 @@ internal static class ExitReport
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or InvalidOperationException)
         {
-            Console.Error.WriteLine($"NativeLeakTracker: the report on exit could not be written: {e.Message}");
+            StandardError.TryWriteLine($"NativeLeakTracker: the report on exit could not be written: {e.Message}");
         }
     }
 
@@ -70,6 +70,12 @@ internal static class ExitReport
         if (new FileInfo(path) is { LinkTarget: not null })
         {
             throw new IOException($"{path} is a symbolic link; name the file itself in NATIVELEAKS_REPORT.");
+        }
+
+        // Deleted are files only: to root, a device is as easily deleted as a file.
+        if (File.Exists(path) && !ShimLibrary.IsRegularFile(path))
+        {
+            throw new IOException($"{path} is no regular file; name one in NATIVELEAKS_REPORT.");
         }
 
         File.Delete(path);

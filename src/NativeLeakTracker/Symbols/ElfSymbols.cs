@@ -13,26 +13,34 @@ internal sealed class ElfSymbols
     private const int SectionHeaderBytes = 64;
     private const int SymbolBytes = 24;
 
+    // C++ names of some thousand characters exist; a name that fills a hostile file must not be copied for each symbol.
+    private const int MaxNameBytes = 4096;
+
     private readonly Function[] _functions;
+    private readonly byte[][] _names;
 
-    private ElfSymbols(Function[] functions) => _functions = functions;
+    private ElfSymbols(Function[] functions, byte[][] names)
+    {
+        _functions = functions;
+        _names = names;
+    }
 
-    public static ElfSymbols Empty { get; } = new([]);
+    public static ElfSymbols Empty { get; } = new([], []);
 
     /// <summary>Reads a file; any failure gives <see cref="Empty"/>.</summary>
     public static ElfSymbols Read(string path)
     {
         try
         {
-            // A FIFO or device in place of a library must not hold us up.
+            // A FIFO or device in place of a library must not hold us up: they have no length, but links to them have.
             var info = new FileInfo(path);
-            if (!info.Exists || info.Length is 0 or > MaxFileBytes ||
-                (info.Attributes & FileAttributes.Device) != 0)
+            info = (FileInfo?)info.ResolveLinkTarget(returnFinalTarget: true) ?? info;
+            if (!info.Exists || info.Length is 0 or > MaxFileBytes)
             {
                 return Empty;
             }
 
-            return Parse(File.ReadAllBytes(path));
+            return Parse(File.ReadAllBytes(info.FullName));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException
                                       or NotSupportedException)
@@ -59,7 +67,7 @@ internal sealed class ElfSymbols
             }
             else
             {
-                return (function.Name, (long)(address - function.Start));
+                return (NameOf(function), (long)(address - function.Start));
             }
         }
 
@@ -76,9 +84,12 @@ internal sealed class ElfSymbols
         ulong sectionsAt = BinaryPrimitives.ReadUInt64LittleEndian(file[0x28..]);
         int sectionCount = BinaryPrimitives.ReadUInt16LittleEndian(file[0x3c..]);
         List<Function> functions = [];
+        List<byte[]> tables = [];
+        uint seen = 0;
         for (int index = 0; index < sectionCount; index++)
         {
             if (Section.TryRead(file, sectionsAt, index) is not { IsSymbolTable: true } symbols ||
+                (seen & (1u << (int)symbols.Type)) != 0 ||
                 Section.TryRead(file, sectionsAt, (int)symbols.Link) is not { } strings ||
                 !symbols.TryGetContents(file, out ReadOnlySpan<byte> entries) ||
                 !strings.TryGetContents(file, out ReadOnlySpan<byte> names))
@@ -86,16 +97,19 @@ internal sealed class ElfSymbols
                 continue;
             }
 
+            // Of each type a file has one table at most; a hostile one could name the same bytes a thousand times.
+            seen |= 1u << (int)symbols.Type;
+            tables.Add(names.ToArray());
             for (int at = 0; at + SymbolBytes <= entries.Length; at += SymbolBytes)
             {
-                AddFunction(functions, entries.Slice(at, SymbolBytes), names);
+                AddFunction(functions, entries.Slice(at, SymbolBytes), names, tables.Count - 1);
             }
         }
 
-        return new ElfSymbols(WithoutOverlaps(functions));
+        return new ElfSymbols(WithoutOverlaps(functions, tables), [.. tables]);
     }
 
-    private static void AddFunction(List<Function> functions, ReadOnlySpan<byte> entry, ReadOnlySpan<byte> names)
+    private static void AddFunction(List<Function> functions, ReadOnlySpan<byte> entry, ReadOnlySpan<byte> names, int table)
     {
         const int FunctionType = 2, IndirectFunctionType = 10;
         uint name = BinaryPrimitives.ReadUInt32LittleEndian(entry);
@@ -110,27 +124,34 @@ internal sealed class ElfSymbols
         }
 
         ReadOnlySpan<byte> rest = names[(int)name..];
-        int length = rest.IndexOf((byte)0);
+        rest = rest[..Math.Min(rest.Length, MaxNameBytes)];
+        int end = rest.IndexOf((byte)0);
+        int length = end < 0 ? rest.Length : end;
         if (length > 0)
         {
-            functions.Add(new Function(start, size, Encoding.UTF8.GetString(rest[..length])));
+            functions.Add(new Function(start, size, (int)name, (short)length, (short)table));
         }
     }
+
+    private string NameOf(in Function function) => Encoding.UTF8.GetString(NameBytes(function, _names));
+
+    private static ReadOnlySpan<byte> NameBytes(in Function function, IReadOnlyList<byte[]> names) =>
+        names[function.Table].AsSpan(function.NameAt, function.NameBytes);
 
     /// <summary>
     /// In order of address. Of several names for the same code the shortest stays (aliases carry prefixes); a function that
     /// begins inside another ends it.
     /// </summary>
-    private static Function[] WithoutOverlaps(List<Function> functions)
+    private static Function[] WithoutOverlaps(List<Function> functions, List<byte[]> names)
     {
-        functions.Sort(static (a, b) =>
+        functions.Sort((a, b) =>
         {
             int byStart = a.Start.CompareTo(b.Start);
             int bySize = b.Size.CompareTo(a.Size);
             return byStart != 0 ? byStart
                 : bySize != 0 ? bySize
-                : a.Name.Length != b.Name.Length ? a.Name.Length - b.Name.Length
-                : string.CompareOrdinal(a.Name, b.Name);
+                : a.NameBytes != b.NameBytes ? a.NameBytes - b.NameBytes
+                : NameBytes(a, names).SequenceCompareTo(NameBytes(b, names));
         });
         List<Function> result = new(functions.Count);
         foreach (Function function in functions)
@@ -155,7 +176,7 @@ internal sealed class ElfSymbols
         return [.. result];
     }
 
-    private readonly record struct Function(ulong Start, ulong Size, string Name);
+    private readonly record struct Function(ulong Start, ulong Size, int NameAt, short NameBytes, short Table);
 
     private readonly record struct Section(uint Type, ulong Offset, ulong Size, uint Link)
     {

@@ -54,4 +54,7 @@ uint32_t nlt_rebind(void);
  * number. For tests and for Explain(): it shows what the walker sees. */
 uint32_t nlt_walk_here(uint64_t *addresses, uint32_t capacity);
 
+/* Whether the path itself, no link followed, is a regular file: .NET cannot tell one from a pipe or a device. */
+int nlt_is_regular_file(const char *path);
+
 #endif
