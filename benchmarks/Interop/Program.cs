@@ -6,7 +6,7 @@ using System.Runtime.InteropServices;
 namespace Interop;
 
 /// <summary>
-/// Interop hello | pairs COUNT THREADS | sqlite ROWS THREADS. The last two print what they took by their own clock, so that
+/// Interop hello | pairs COUNT THREADS | sqlite ROWS THREADS | sqlite-malloc ROWS THREADS. All but the first print what they took by their own clock, so that
 /// start-up stays out of the ratio; hello is start-up and nothing else.
 /// </summary>
 internal static unsafe partial class Program
@@ -31,12 +31,13 @@ internal static unsafe partial class Program
                 Thread.Sleep(200);
                 Measure(threads, () => Descend(20, count));
                 return 0;
-            case "sqlite":
-                Rows(1_000);
-                Measure(threads, () => Rows(count));
+            case "sqlite" or "sqlite-malloc":
+                bool withPool = workload == "sqlite";
+                Rows(1_000, withPool);
+                Measure(threads, () => Rows(count, withPool));
                 return 0;
             default:
-                Console.Error.WriteLine("Usage: Interop hello | pairs COUNT THREADS | sqlite ROWS THREADS");
+                Console.Error.WriteLine("Usage: Interop hello | pairs COUNT THREADS | sqlite[-malloc] ROWS THREADS");
                 return 2;
         }
     }
@@ -83,11 +84,15 @@ internal static unsafe partial class Program
     }
 
     /// <summary>As bindings do that prepare a statement for each use.</summary>
-    private static void Rows(int rows)
+    private static void Rows(int rows, bool withPool)
     {
         Check(sqlite3_open(":memory:", out nint db));
         // Without its own pool for small blocks SQLite asks malloc for each: the harder case for who watches malloc.
-        Check(sqlite3_db_config(db, LookasideSetting, 0, 0, 0));
+        if (!withPool)
+        {
+            Check(sqlite3_db_config(db, LookasideSetting, 0, 0, 0));
+        }
+
         Execute(db, "create table t(id integer primary key, name text, value real)");
         Execute(db, "create index i on t(name)");
         Execute(db, "begin");

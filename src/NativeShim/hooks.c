@@ -4,8 +4,6 @@
 #define _GNU_SOURCE
 #include "shim.h"
 
-#include <dlfcn.h>
-
 #define OPTIONAL_HOOK(result, name, parameters, arguments) HOOK(result, name, parameters, arguments)
 
 struct reals {
@@ -18,7 +16,7 @@ static struct reals real;
 
 /* ---- before the real functions are known --------------------------------------------------------------------------- */
 
-/* dlsym() itself may allocate before it has found the real functions. Those few blocks come from here and stay. */
+/* Should the search for the real functions allocate, those few blocks come from here and stay. */
 static char bootstrap[16 * 1024] __attribute__((aligned(16)));
 static size_t bootstrap_used;
 
@@ -50,14 +48,15 @@ static void forget_operators_of_others(void) {
 #undef OPTIONAL_HOOK
 #define OPTIONAL_HOOK(result, name, parameters, arguments)
 
-bool nltp_hooks_resolve(bool preloaded) {
+/* The functions in force are those of the first object in the program's search order that defines them, ourselves left out.
+ * dlsym() would not do: for a program at a fixed address it answers with a stub in the program, which leads back to the hook. */
+NLTP_NOINLINE bool nltp_hooks_resolve(void) {
     if (nltp_load_acquire(&resolve_state) == RESOLVED) return true;
     nltp_store(&resolve_state, RESOLVING);
-    void *scope = preloaded ? RTLD_NEXT : RTLD_DEFAULT;
-    bool complete = true;
-    for (unsigned i = 0; i < nltp_hook_count; i++) *nltp_hooks[i].real = dlsym(scope, nltp_hooks[i].name);
+    for (unsigned i = 0; i < nltp_hook_count; i++) *nltp_hooks[i].real = nltp_first_definition(nltp_hooks[i].name);
     forget_operators_of_others();
-    real._exit = (void (*)(int))dlsym(scope, "_exit");
+    real._exit = (void (*)(int))nltp_first_definition("_exit");
+    bool complete = true;
 #define HOOK(result, name, parameters, arguments) complete = complete && real.name != NULL;
 #include "hooks.def"
 #undef HOOK
@@ -87,7 +86,7 @@ static inline bool ready(void) {
 
 #define ENOMEM_STATUS 12
 
-void *nltp_hook_malloc(size_t size) {
+__attribute__((flatten)) void *nltp_hook_malloc(size_t size) {
     if (NLTP_UNLIKELY(!ready())) return bootstrap_take(size);
     void *pointer = real.malloc(size);
     nltp_record_allocation(pointer, size, NLTP_CALLER);
@@ -169,7 +168,7 @@ static inline void release(void *pointer, uintptr_t return_address, const uintpt
     real.free(pointer);
 }
 
-void nltp_hook_free(void *pointer) {
+__attribute__((flatten)) void nltp_hook_free(void *pointer) {
     release(pointer, NLTP_CALLER);
 }
 

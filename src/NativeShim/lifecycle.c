@@ -60,16 +60,12 @@ static void note_allocator(void) {
 
 /* ---- preloaded ------------------------------------------------------------------------------------------------------ */
 
-static bool is_in_force(void) {
-    return dlsym(RTLD_DEFAULT, "malloc") == nltp_hooks[nltp_hook_named("malloc")].hook;
-}
-
 /* Runs at the first allocation of the process, mostly the dynamic linker's own; whatever this allocates itself is not
  * recorded, because recording starts at its end. */
-bool nltp_begin_preloaded(void) {
+NLTP_NOINLINE bool nltp_begin_preloaded(void) {
     int saved_errno = errno;
     /* A program that defines malloc itself comes before us: its own calls cannot be seen, those of all others can. */
-    bool resolved = nltp_hooks_resolve(is_in_force());
+    bool resolved = nltp_hooks_resolve();
     bool has_foreign_rights = getauxval(AT_SECURE) != 0;
     if (resolved && !has_foreign_rights && begin(NLT_MODE_PRELOAD)) {
         hooks_in_place = true;
@@ -124,7 +120,7 @@ static int install(void) {
     if (hooks_in_place) return NLT_OK;
     if (nltp_ledger == NULL) {
         if (another_shim_is_active()) return NLT_PRELOADED_TWICE;
-        if (!nltp_hooks_resolve(false)) return NLT_NO_ALLOCATOR;
+        if (!nltp_hooks_resolve()) return NLT_NO_ALLOCATOR;
         if (!begin(NLT_MODE_LATE)) return NLT_NO_MEMORY;
         note_allocator();
         nltp_stats_init();

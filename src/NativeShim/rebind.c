@@ -134,6 +134,28 @@ static int apply(bool undo, uint32_t *rebound) {
     return status;
 }
 
+struct search {
+    const char *name;
+    void *found;
+};
+
+static int search_one(struct dl_phdr_info *info, size_t size, void *context) {
+    struct search *search = context;
+    struct object object;
+    (void)size;
+    if (!read_object(info, &object)) return 0;
+    const Elf64_Sym *symbol = nltp_dynamic_find(&object.dynamic, search->name);
+    if (symbol == NULL || ELF64_ST_TYPE(symbol->st_info) != STT_FUNC) return 0;
+    search->found = (void *)(object.dynamic.bias + symbol->st_value);
+    return 1;
+}
+
+void *nltp_first_definition(const char *name) {
+    struct search search = {.name = name};
+    dl_iterate_phdr(search_one, &search);
+    return search.found;
+}
+
 int nltp_rebind(uint32_t *rebound) {
     return apply(false, rebound);
 }

@@ -17,14 +17,21 @@ union rule_bits {
     uint64_t bits;
 };
 
-struct nltp_rule nltp_rule_compute(uintptr_t pc, bool exact) {
+static struct nltp_rule compute(uintptr_t pc, bool exact) {
     struct nltp_rule rule = {.kind = NLTP_RULE_NONE, .ra_offset = -1};
     struct nltp_object object;
     if (nltp_find_object(exact ? pc : pc - 1, &object)) {
         if (nltp_elf_rule(&object, pc, exact, &rule)) return rule;
         /* Precompiled managed code can lie in a mapped image that looks like an object's neighbour. */
     }
-    if (nltp_clr_rule(pc, exact, &rule)) rule.managed = 1;
+    nltp_clr_rule(pc, exact, &rule);
+    return rule;
+}
+
+struct nltp_rule nltp_rule_compute(uintptr_t pc, bool exact) {
+    struct nltp_rule rule = compute(pc, exact);
+    rule.plain = (rule.kind == NLTP_RULE_SP || rule.kind == NLTP_RULE_BP) && rule.bp_kind != NLTP_BP_AT_BP &&
+                 rule.ra_offset == -1 && !rule.uncached;
     return rule;
 }
 
@@ -39,4 +46,10 @@ struct nltp_rule nltp_rule_for(uintptr_t pc, bool exact) {
         nltp_store(&entry->check, found.bits ^ key);
     }
     return found.rule;
+}
+
+void nltp_rules_forget(struct nltp_thread *thread) {
+    for (unsigned i = 0; i < 1u << NLTP_THREAD_RULE_BITS; i++)
+        thread->rules[i] = (struct nltp_thread_rule){.caller = &thread->no_rule};
+    thread->no_rule.caller = &thread->no_rule;
 }

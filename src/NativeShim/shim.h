@@ -83,7 +83,7 @@ enum nltp_bp_kind {
 struct nltp_rule {
     uint8_t kind : 4;      /* enum nltp_rule_kind */
     uint8_t bp_kind : 2;   /* enum nltp_bp_kind */
-    uint8_t managed : 1;
+    uint8_t plain : 1;     /* kind SP or BP, bp SAME or AT_CFA, return address at CFA - 8, cached: nearly all frames */
     uint8_t uncached : 1;  /* code memory that can be reused without notice */
     int8_t ra_offset;      /* return address at CFA + ra_offset * 8; -1 nearly everywhere */
     int16_t bp_offset;     /* * 8 */
@@ -117,12 +117,20 @@ struct nltp_check {
 };
 
 /* Where a short run of new frames led to lately: `pcs` below the node `outer`, innermost first, have the nodes `nodes`. */
-#define NLTP_RECENT_FRAMES 6
-#define NLTP_RECENT_BITS 9
+#define NLTP_RECENT_FRAMES 16
+#define NLTP_RECENT_BITS 8
 struct nltp_recent {
     uintptr_t pcs[NLTP_RECENT_FRAMES];
     uint32_t nodes[NLTP_RECENT_FRAMES];
     uint32_t outer, count;
+};
+
+#define NLTP_THREAD_RULE_BITS 11
+struct nltp_thread_rule {
+    uintptr_t pc;
+    struct nltp_rule rule;
+    struct nltp_thread_rule *caller; /* of the frame that called this one the last time: mostly the next one needed */
+    uint64_t reserved;
 };
 
 /* What a thread needs to record; mapped when it first allocates, reused by a later thread when it ends. */
@@ -130,8 +138,13 @@ struct nltp_thread {
     struct nlt_thread *entry;
     struct nlt_pending *pending;           /* its part of the totals */
     struct nltp_thread *next_free;
+    /* The innermost frame of the previous stack, once more, for the walk that finds nothing changed; pc 0: it may not. */
+    uintptr_t leaf_pc, leaf_sp, leaf_bp, leaf_bp_mask;
+    uint32_t leaf_node, leaf_check_end;
     uint32_t depth;                        /* of the previous stack; 0: none is known */
-    uint32_t generation;                   /* of the object list when it was walked */
+    uint32_t generation;                   /* of the object list when it was walked, and its rules found */
+    struct nltp_thread_rule rules[1u << NLTP_THREAD_RULE_BITS];
+    struct nltp_thread_rule no_rule, uncached_rule; /* no_rule.pc is 0, which no frame has */
     struct nltp_recent recent[1u << NLTP_RECENT_BITS];
     struct nltp_cached_frame cached[NLT_MAX_FRAMES]; /* outermost first */
     struct nltp_check checks[3 * NLT_MAX_FRAMES];
@@ -194,6 +207,24 @@ void nltp_modules_scan(void);
 struct nltp_rule nltp_rule_for(uintptr_t pc, bool exact);
 /* The same, past the cache. */
 struct nltp_rule nltp_rule_compute(uintptr_t pc, bool exact);
+
+/* Empties the thread's own cache of rules. */
+void nltp_rules_forget(struct nltp_thread *thread);
+/* For return addresses, through the thread's own small cache: no atomic access, and it stays near the processor. The caller has
+ * emptied it when the generation of the object list changed. `last`: the entry of the frame inside, or NULL. The result's rule is
+ * not kept where it may not be. */
+static inline struct nltp_thread_rule *nltp_rule_of_return(struct nltp_thread *thread, uintptr_t pc, struct nltp_thread_rule *last) {
+    struct nltp_thread_rule *entry = last->caller;
+    if (NLTP_LIKELY(entry->pc == pc)) return entry;
+    entry = &thread->rules[(pc ^ pc >> NLTP_THREAD_RULE_BITS) & ((1u << NLTP_THREAD_RULE_BITS) - 1)];
+    if (NLTP_UNLIKELY(entry->pc != pc)) {
+        struct nltp_rule rule = nltp_rule_for(pc, false);
+        if (rule.uncached) entry = &thread->uncached_rule;
+        *entry = (struct nltp_thread_rule){.pc = rule.uncached ? 0 : pc, .rule = rule, .caller = &thread->no_rule};
+    }
+    last->caller = entry;
+    return entry;
+}
 
 /* unwind_elf.c, unwind_clr.c: where rules come from. False: this pc is not theirs. */
 bool nltp_elf_rule(const struct nltp_object *object, uintptr_t pc, bool exact, struct nltp_rule *rule);
@@ -272,8 +303,8 @@ extern const unsigned nltp_hook_count NLTP_HIDDEN;
 /* Index in nltp_hooks; -1 when no hook has that name. */
 int nltp_hook_named(const char *name);
 
-/* Finds the functions behind the hooks: the next in line under LD_PRELOAD, the ones in force on a late start. */
-bool nltp_hooks_resolve(bool preloaded);
+/* Finds the functions behind the hooks. False: an allocator is missing. */
+bool nltp_hooks_resolve(void);
 
 /* ---- rebind.c ------------------------------------------------------------------------------------------------------ */
 
@@ -283,6 +314,8 @@ int nltp_rebind(uint32_t *rebound);
 /* bound_imports.c: the same for pointers that no relocation describes, which the runtime bound before the hooks were there.
  * Counts what cannot be rebound as unseen imports. Returns how many were. */
 uint32_t nltp_rebind_bound_imports(void);
+/* Address of a function in the first object that defines it, the shim left out; NULL when none does. */
+void *nltp_first_definition(const char *name);
 /* Gives every import and the symbol table back, releases last. */
 int nltp_rebind_undo(void);
 

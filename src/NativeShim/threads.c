@@ -74,7 +74,7 @@ static NLTP_NOINLINE void prepare(void) {
         struct nltp_thread *thread = pool_take();
         if (thread != NULL) {
             nltp_store(&thread->entry->tid, nltp_gettid());
-            thread->depth = 0;
+            thread->depth = thread->leaf_pc = 0;
             nltp_store(&thread->entry->scope, nltp_tls.scope);
             nltp_tls.thread = thread;
         }
@@ -90,7 +90,7 @@ struct nltp_thread *nltp_thread_borrow(void) {
         if (nltp_tls.thread != NULL) return nltp_thread_enter();
     }
     struct nltp_thread *thread = pool_take();
-    if (thread != NULL) thread->depth = 0; /* whose stack it remembers is unknown */
+    if (thread != NULL) thread->depth = thread->leaf_pc = 0; /* whose stack it remembers is unknown */
     return thread;
 }
 

@@ -76,13 +76,17 @@ static inline void step_by_rule(struct nltp_registers *r, struct nltp_rule rule)
 enum step_result { STEPPED, AT_BOTTOM, LOST };
 
 /* Moves the registers from the frame to its caller. `*reach` are the flags that the caller gets for how it was found. */
-static inline enum step_result step(struct nltp_registers *r, struct nltp_rule rule, uint8_t *reach, struct nltp_frame *frame) {
+static inline void fill(struct nltp_frame *frame, const struct nltp_registers *r, struct nltp_rule rule, uint8_t reach) {
     frame->pc = r->pc;
     frame->sp = r->sp;
     frame->bp = r->bp;
     frame->rule = rule;
     frame->object = 0;
-    frame->flags = *reach;
+    frame->flags = reach;
+}
+
+static NLTP_NOINLINE enum step_result step(struct nltp_registers *r, struct nltp_rule rule, uint8_t *reach, struct nltp_frame *frame) {
+    fill(frame, r, rule, *reach);
     *reach = 0;
     if (NLTP_UNLIKELY(rule.uncached)) frame->object = nltp_code_id(r->exact_pc ? r->pc + 1 : r->pc);
     switch (rule.kind) {
@@ -92,6 +96,8 @@ static inline enum step_result step(struct nltp_registers *r, struct nltp_rule r
         *reach = NLT_FRAME_EXACT_PC;
         return r->pc != 0 ? STEPPED : LOST;
     case NLTP_RULE_NONE:
+        /* Start code without unwind data, such as ld.so's: "the deepest frame has a frame pointer of zero" (System V ABI). */
+        if (r->bp == 0) return AT_BOTTOM;
         *reach = NLT_FRAME_APPROXIMATE;
         return step_by_frame_pointer(r) ? STEPPED : LOST;
     default:
@@ -107,6 +113,14 @@ static inline enum step_result step(struct nltp_registers *r, struct nltp_rule r
  * not: no word with a higher index, but for the few of its own group, has changed. */
 static inline int find_changed(const struct nltp_check *checks, uint32_t end) {
     uint32_t i = end;
+    for (; i >= 8; i -= 8) {
+        const struct nltp_check *c = &checks[i];
+        uintptr_t a = (*c[-1].address ^ c[-1].value) | (*c[-2].address ^ c[-2].value) | (*c[-3].address ^ c[-3].value) |
+                      (*c[-4].address ^ c[-4].value);
+        uintptr_t b = (*c[-5].address ^ c[-5].value) | (*c[-6].address ^ c[-6].value) | (*c[-7].address ^ c[-7].value) |
+                      (*c[-8].address ^ c[-8].value);
+        if (NLTP_UNLIKELY((a | b) != 0)) break;
+    }
     for (; i >= 4; i -= 4) {
         const struct nltp_check *c = &checks[i];
         uintptr_t difference = (*c[-1].address ^ c[-1].value) | (*c[-2].address ^ c[-2].value) |
@@ -154,7 +168,21 @@ static inline void remember(struct nltp_thread *thread, const struct nltp_frame 
     cached->check_end = 0;
     cached->needs_bp = starts_from_bp(rule) || rule.bp_kind == NLTP_BP_AT_BP;
     cached->untrusted = rule.uncached || rule.kind == NLTP_RULE_NONE; /* what a guess led to may be gone the next time */
-    if (NLTP_LIKELY(thread->depth++ > 0)) {
+    if (NLTP_LIKELY(thread->depth > 0 && rule.plain)) {
+        const struct nltp_cached_frame *caller = cached - 1;
+        struct nltp_check *check = &thread->checks[caller->check_end];
+        thread->depth++;
+        cached->untrusted = caller->untrusted;
+        if (NLTP_UNLIKELY(caller->untrusted)) return;
+        cached->check_end = caller->check_end + 1;
+        *check++ = (struct nltp_check){(const uintptr_t *)(caller->sp - 8), caller->pc};
+        if (rule.bp_kind == NLTP_BP_SAME) {
+            cached->needs_bp |= caller->needs_bp;
+        } else if (caller->needs_bp) {
+            *check = (struct nltp_check){(const uintptr_t *)(caller->sp + (intptr_t)rule.bp_offset * 8), caller->bp};
+            cached->check_end++;
+        }
+    } else if (thread->depth++ > 0) {
         const struct nltp_cached_frame *caller = cached - 1;
         uint32_t end = caller->check_end;
         cached->untrusted |= caller->untrusted;
@@ -240,8 +268,20 @@ static NLTP_NOINLINE void count_outcome(struct nlt_thread *entry, enum step_resu
     if (approximate) nltp_bump(&entry->approximate_stacks, 1);
 }
 
+static inline void note_leaf(struct nltp_thread *thread) {
+    const struct nltp_cached_frame *leaf = &thread->cached[thread->depth - 1];
+    bool usable = thread->depth > 0 && !leaf->untrusted && leaf->flags == 0;
+    thread->leaf_pc = 0;
+    if (NLTP_UNLIKELY(!usable)) return;
+    thread->leaf_pc = leaf->pc;
+    thread->leaf_sp = leaf->sp;
+    thread->leaf_bp = leaf->bp;
+    thread->leaf_bp_mask = -(uintptr_t)leaf->needs_bp;
+    thread->leaf_node = leaf->node;
+    thread->leaf_check_end = leaf->check_end;
+}
+
 static NLTP_NOINLINE uint32_t walk_on(struct nltp_thread *thread, uintptr_t pc, uintptr_t sp, uintptr_t bp) {
-    struct nltp_registers r = {.pc = pc, .sp = sp, .bp = bp};
     struct nltp_frame *fresh = thread->fresh;
     uint32_t count = 0;
     uint8_t reach = 0;
@@ -251,39 +291,62 @@ static NLTP_NOINLINE uint32_t walk_on(struct nltp_thread *thread, uintptr_t pc, 
     if (NLTP_UNLIKELY(thread->generation != generation)) {
         thread->generation = generation;
         thread->depth = 0;
+        nltp_rules_forget(thread);
     }
-    int previous = (int)thread->depth - 1;
+    struct nltp_thread_rule *last = &thread->no_rule;
+    const struct nltp_cached_frame *outermost = thread->cached, *previous = outermost + thread->depth - 1;
     for (;;) {
         /* Only addresses decide how far to look: a walk that crosses to another stack may miss a match, no more. */
-        while (previous >= 0 && thread->cached[previous].sp < r.sp) previous--;
-        if (previous >= 0 && is_same_place(&thread->cached[previous], r.pc, r.sp, r.bp, reach)) {
-            int changed = find_changed(thread->checks, thread->cached[previous].check_end);
+        while (previous >= outermost && previous->sp < sp) previous--;
+        if (previous >= outermost && is_same_place(previous, pc, sp, bp, reach)) {
+            int changed = find_changed(thread->checks, previous->check_end);
             if (NLTP_LIKELY(changed < 0)) break;
-            while (previous > 0 && thread->cached[previous - 1].check_end > (uint32_t)changed) previous--;
+            while (previous > outermost && previous[-1].check_end > (uint32_t)changed) previous--;
             previous--; /* the frame that read the changed word has another caller now */
         }
         if (NLTP_UNLIKELY(count == NLT_MAX_FRAMES)) {
             fresh[count - 1].flags |= NLT_FRAME_TRUNCATED;
             nltp_add(&nltp_ledger->losses.truncated_stacks, 1);
-            previous = -1;
+            previous = outermost - 1;
             break;
         }
-        result = step(&r, nltp_rule_for(r.pc, r.exact_pc), &reach, &fresh[count++]);
+        struct nltp_frame *frame = &fresh[count++];
+        struct nltp_rule rule;
+        if (NLTP_LIKELY(!(reach & NLT_FRAME_EXACT_PC))) {
+            last = nltp_rule_of_return(thread, pc, last);
+            rule = last->rule;
+        } else {
+            rule = nltp_rule_for(pc, true);
+        }
+        if (NLTP_LIKELY(rule.plain && reach == 0)) {
+            *frame = (struct nltp_frame){.pc = pc, .sp = sp, .bp = bp, .rule = rule};
+            sp = (rule.kind == NLTP_RULE_BP ? bp : sp) + (intptr_t)rule.cfa_offset * 8;
+            if (rule.bp_kind != NLTP_BP_SAME) bp = stack_word(sp + (intptr_t)rule.bp_offset * 8);
+            pc = stack_word(sp - 8);
+            if (NLTP_UNLIKELY(pc == 0 || sp <= frame->sp)) result = LOST;
+        } else {
+            struct nltp_registers r = {.pc = pc, .sp = sp, .bp = bp, .exact_pc = (reach & NLT_FRAME_EXACT_PC) != 0};
+            result = step(&r, rule, &reach, frame);
+            pc = r.pc, sp = r.sp, bp = r.bp;
+            approximate |= reach == NLT_FRAME_APPROXIMATE;
+        }
         if (NLTP_UNLIKELY(result != STEPPED)) {
-            if (result == LOST) fresh[count - 1].flags |= NLT_FRAME_BROKEN;
-            previous = -1;
+            if (result == LOST) frame->flags |= NLT_FRAME_BROKEN;
+            previous = outermost - 1;
             break;
         }
-        approximate |= (reach & NLT_FRAME_APPROXIMATE) != 0;
     }
     if (NLTP_UNLIKELY(result == LOST || approximate)) count_outcome(thread->entry, result, approximate);
-    uint32_t outer = previous >= 0 ? thread->cached[previous].node : NLT_CONTEXT_ROOT;
-    thread->depth = (uint32_t)(previous + 1);
-    if (count == 0) return outer;
+    uint32_t outer = previous >= outermost ? previous->node : NLT_CONTEXT_ROOT;
+    thread->depth = (uint32_t)(previous + 1 - outermost);
+    if (count == 0) {
+        note_leaf(thread);
+        return outer;
+    }
     bool keep = thread->depth + count <= NLT_MAX_FRAMES && result != LOST && !(fresh[count - 1].flags & NLT_FRAME_TRUNCATED);
-    if (NLTP_LIKELY(keep)) return descend(thread, outer, count);
-    uint32_t node = descend_slowly(thread, outer, count, false);
-    thread->depth = 0;
+    uint32_t node = NLTP_LIKELY(keep) ? descend(thread, outer, count) : descend_slowly(thread, outer, count, false);
+    if (NLTP_UNLIKELY(!keep)) thread->depth = 0;
+    note_leaf(thread);
     return node;
 }
 
@@ -319,14 +382,13 @@ static inline void verify(struct nltp_registers registers, uint32_t context) {
 
 /* The same call site in the same stack as the last time: nothing to step through. */
 static inline bool is_unchanged(const struct nltp_thread *thread, uintptr_t pc, uintptr_t sp, uintptr_t bp) {
-    if (thread->depth == 0 || thread->generation != nltp_module_generation()) return false;
-    const struct nltp_cached_frame *leaf = &thread->cached[thread->depth - 1];
-    return is_same_place(leaf, pc, sp, bp, 0) && find_changed(thread->checks, leaf->check_end) < 0;
+    uintptr_t difference = (pc ^ thread->leaf_pc) | (sp ^ thread->leaf_sp) | ((bp ^ thread->leaf_bp) & thread->leaf_bp_mask) |
+                           (thread->generation ^ nltp_module_generation());
+    return NLTP_LIKELY(difference == 0) && find_changed(thread->checks, thread->leaf_check_end) < 0;
 }
 
 uint32_t nltp_walk(struct nltp_thread *thread, uintptr_t pc, uintptr_t sp, uintptr_t bp) {
-    uint32_t context = NLTP_LIKELY(is_unchanged(thread, pc, sp, bp)) ? thread->cached[thread->depth - 1].node
-                                                                      : walk_on(thread, pc, sp, bp);
+    uint32_t context = NLTP_LIKELY(is_unchanged(thread, pc, sp, bp)) ? thread->leaf_node : walk_on(thread, pc, sp, bp);
     verify((struct nltp_registers){.pc = pc, .sp = sp, .bp = bp}, context);
     return context;
 }
