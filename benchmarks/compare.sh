@@ -9,7 +9,7 @@ shim=$root/artifacts/native/libnativeleakshim.so
 command_line="benchmarks/compare.sh $*"
 
 all_contenders=(none shim shim-shared late idle heaptrack heaptrack-raw lsan jemalloc tcmalloc)
-all_cases=(native-1 native-2 flat-1 flat-2 pairs-1 pairs-2 sqlite-1 sqlite-2 hello churn-1e3 churn-1e6 churn-1e7)
+all_cases=(native-1 native-2 flat-1 flat-2 pairs-1 pairs-2 sqlite-1 sqlite-2 sqlite-malloc-1 sqlite-malloc-2 hello churn-1e3 churn-1e6 churn-1e7)
 packages=(heaptrack libjemalloc2 google-perftools libgoogle-perftools4 liblsan0)
 
 rounds= quick=0 install=0 output= only= contenders=
@@ -254,6 +254,8 @@ describe_case() {
         pairs-2) echo 'P/Invoke pairs of NativeMemory.Alloc and Free, 2 threads' ;;
         sqlite-1) echo 'SQLite, insert and select of rows, 1 thread' ;;
         sqlite-2) echo 'SQLite, insert and select of rows, 2 threads' ;;
+        sqlite-malloc-1) echo 'SQLite without its own pool for small blocks (hard case), 1 thread' ;;
+        sqlite-malloc-2) echo 'SQLite without its own pool for small blocks (hard case), 2 threads' ;;
         hello) echo 'Hello world, start-up of .NET (whole process)' ;;
         churn-*) printf 'Churn, a random block of %s live ones is replaced\n' "$(group_digits "$(live_of "$1")")" ;;
     esac
@@ -304,7 +306,7 @@ compose_program() {
         native-*) program=("$built/native_loop" "$count" "$threads" 0) ;;
         flat-*) program=("$built/native_loop" "$count" "$threads" 0 flat) ;;
         pairs-*) program=(dotnet "$dll" pairs "$count" "$threads") ;;
-        sqlite-*) program=(dotnet "$dll" sqlite "$count" "$threads") ;;
+        sqlite-*) program=(dotnet "$dll" "${case%-[12]}" "$count" "$threads") ;;
         hello) program=(dotnet "$dll" hello) ;;
         churn-*) program=("$built/churn" "$count" "$threads" "$(live_of "$case")") ;;
     esac
@@ -315,7 +317,7 @@ least_events() {
     local case=$1 count=$2
     case $case in
         hello) echo 1 ;;
-        sqlite-*) echo $((count * 2 * $(threads_of "$case"))) ;;
+        sqlite-*) echo $((count * $(threads_of "$case"))) ;;
         *) echo $((count * $(threads_of "$case"))) ;;
     esac
 }
@@ -325,7 +327,7 @@ pairs_of() {
     local case=$1 count=$2
     case $case in
         hello) echo 0 ;;
-        sqlite-*) echo $((count * pairs_per_1000_rows / 1000)) ;;
+        sqlite-*) echo $((count * ${pairs_per_1000_rows[${case%-[12]}]:-0} / 1000)) ;;
         *) echo "$count" ;;
     esac
 }
@@ -441,17 +443,21 @@ add_runs() {
 
 # How many pairs a row is, for who wants nanoseconds a pair: counted once, by the shim, as the difference of two runs.
 count_sqlite_pairs() {
-    pairs_per_1000_rows=0
+    declare -gA pairs_per_1000_rows=()
     [[ " ${cases[*]} " == *' sqlite-'* && -e $shim ]] || return 0
-    local rows counts=()
-    for rows in 1000 2000; do
-        rm -rf "$scratch"
-        mkdir "$scratch"
-        LD_PRELOAD=$shim NATIVELEAKS_STATS=$scratch/stats dotnet "$interop" sqlite "$rows" 1 >/dev/null 2>&1 || return 0
-        counts+=("$(sed -n 's/^{"allocations":\([0-9]*\),.*/\1/p' "$scratch/stats" | tail -1)")
+    local workload rows counts
+    for workload in sqlite sqlite-malloc; do
+        counts=()
+        for rows in 1000 2000; do
+            rm -rf "$scratch"
+            mkdir "$scratch"
+            LD_PRELOAD=$shim NATIVELEAKS_STATS=$scratch/stats dotnet "$interop" "$workload" "$rows" 1 >/dev/null 2>&1 ||
+                return 0
+            counts+=("$(sed -n 's/^{"allocations":\([0-9]*\),.*/\1/p' "$scratch/stats" | tail -1)")
+        done
+        [[ -n ${counts[0]} && -n ${counts[1]} ]] && pairs_per_1000_rows[$workload]=$((counts[1] - counts[0]))
+        say "$workload: ${pairs_per_1000_rows[$workload]} pairs in 1000 rows"
     done
-    [[ -n ${counts[0]} && -n ${counts[1]} ]] && pairs_per_1000_rows=$((counts[1] - counts[0]))
-    say "SQLite: $pairs_per_1000_rows pairs in 1000 rows"
 }
 
 # --- set-up -----------------------------------------------------------------------------------------------------------
