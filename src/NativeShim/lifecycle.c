@@ -64,6 +64,7 @@ static void note_allocator(void) {
  * recorded, because recording starts at its end. */
 NLTP_NOINLINE bool nltp_begin_preloaded(void) {
     int saved_errno = errno;
+    nltp_modules_init();
     /* A program that defines malloc itself comes before us: its own calls cannot be seen, those of all others can. */
     bool resolved = nltp_hooks_resolve();
     bool has_foreign_rights = getauxval(AT_SECURE) != 0;
@@ -119,6 +120,7 @@ static bool another_shim_is_active(void) {
 static int install(void) {
     if (hooks_in_place) return NLT_OK;
     if (nltp_ledger == NULL) {
+        nltp_modules_init();
         if (another_shim_is_active()) return NLT_PRELOADED_TWICE;
         if (!nltp_hooks_resolve()) return NLT_NO_ALLOCATOR;
         if (!begin(NLT_MODE_LATE)) return NLT_NO_MEMORY;

@@ -7,9 +7,91 @@
 
 static uint32_t generation = 1;
 
+/* ---- which object holds an address --------------------------------------------------------------------------------- */
+
+/* glibc 2.35 and later answer without a lock, from any context: _dl_find_object(). It is looked up rather than linked to, so that
+ * the shim also loads where it is missing. */
+typedef int (*find_function)(void *, struct dl_find_object *);
+static find_function find_in_libc;
+
+/* Elsewhere the objects are listed by ourselves: at the start, after each dlclose(), and when an address is in none of them. The
+ * list is replaced as a whole and an old one never freed: readers need no lock. Making one takes the dynamic linker's lock, which
+ * a thread in dlopen() holds; it is recursive, and nobody waits for a thread that allocates. */
+#define MAX_LISTED 2048
+struct listing {
+    uint32_t count, generation;
+    struct nltp_object objects[MAX_LISTED];
+};
+static struct listing *listing;
+
+static int list_one(struct dl_phdr_info *info, size_t size, void *context) {
+    struct listing *list = context;
+    (void)size;
+    if (list->count == MAX_LISTED) return 1;
+    struct nltp_object *object = &list->objects[list->count];
+    *object = (struct nltp_object){.start = UINTPTR_MAX, .load_bias = info->dlpi_addr};
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *header = &info->dlpi_phdr[i];
+        uintptr_t start = info->dlpi_addr + header->p_vaddr;
+        if (header->p_type == PT_LOAD) {
+            if ((start & ~(uintptr_t)4095) < object->start) object->start = start & ~(uintptr_t)4095;
+            if (start + header->p_memsz > object->end) object->end = start + header->p_memsz;
+        } else if (header->p_type == PT_GNU_EH_FRAME) {
+            object->eh_frame_header = (const uint8_t *)start;
+        }
+    }
+    for (const struct link_map *map = _r_debug.r_map; map != NULL; map = map->l_next)
+        if (map->l_addr == info->dlpi_addr && nltp_equal(map->l_name, info->dlpi_name)) object->map = map;
+    if (object->map != NULL && object->end != 0) list->count++;
+    return 0;
+}
+
+static struct listing *list_objects(void) {
+    struct listing *made = nltp_map(sizeof *made);
+    if (made == NULL) return NULL;
+    made->generation = nltp_module_generation();
+    dl_iterate_phdr(list_one, made);
+    nltp_store_release(&listing, made);
+    return made;
+}
+
+static bool find_listed(const struct listing *list, uintptr_t pc, struct nltp_object *object) {
+    for (uint32_t i = 0; list != NULL && i < list->count; i++) {
+        if (pc < list->objects[i].start || pc >= list->objects[i].end) continue;
+        *object = list->objects[i];
+        return true;
+    }
+    return false;
+}
+
+/* Most addresses that no object holds are managed code, and always will be: an address is asked for anew only when it could be
+ * the first of an object that was loaded since, that is, when it is not near one that was looked for lately. */
+static NLTP_NOINLINE bool find_by_listing(uintptr_t pc, struct nltp_object *object) {
+    static uintptr_t lately[64];
+    struct listing *list = nltp_load_acquire(&listing);
+    if (list != NULL && list->generation == nltp_module_generation() && find_listed(list, pc, object)) return true;
+    uintptr_t *missed = &lately[(pc >> 16) % 64];
+    bool stale = list == NULL || list->generation != nltp_module_generation();
+    if (!stale && nltp_load(missed) == pc >> 16) return false;
+    if (nltp_tls.listing) return false;
+    nltp_tls.listing = 1;
+    list = list_objects();
+    nltp_tls.listing = 0;
+    if (find_listed(list, pc, object)) return true;
+    nltp_store(missed, pc >> 16);
+    return false;
+}
+
+void nltp_modules_init(void) {
+#ifndef NLT_WITHOUT_DL_FIND_OBJECT
+    find_in_libc = (find_function)nltp_first_definition("_dl_find_object");
+#endif
+}
+
 bool nltp_find_object(uintptr_t pc, struct nltp_object *object) {
     struct dl_find_object found;
-    if (_dl_find_object((void *)pc, &found) != 0) return false;
+    if (NLTP_UNLIKELY(find_in_libc == NULL)) return find_by_listing(pc, object);
+    if (find_in_libc((void *)pc, &found) != 0) return false;
     *object = (struct nltp_object){
         .start = (uintptr_t)found.dlfo_map_start,
         .end = (uintptr_t)found.dlfo_map_end,
@@ -19,6 +101,8 @@ bool nltp_find_object(uintptr_t pc, struct nltp_object *object) {
     };
     return true;
 }
+
+/* ---- lasting ids ------------------------------------------------------------------------------------------------------ */
 
 /* The main program's link map has no name. */
 static const char *path_of(const struct link_map *map, char *buffer, size_t capacity) {

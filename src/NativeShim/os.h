@@ -66,6 +66,14 @@ bool nltp_is_present(const void *page);
 /* A counter that only its own thread writes, while others read: no locked instruction. */
 #define nltp_bump(pointer, value) nltp_store((pointer), nltp_load(pointer) + (value))
 
+/* The moments between a record and the real call, where a mistake in their order would show if only another thread ran just then.
+ * The build with NLT_YIELD_WINDOWS lets one run. */
+#ifdef NLT_YIELD_WINDOWS
+#define NLTP_WINDOW() ((void)nltp_syscall3(SYS_sched_yield, 0, 0, 0))
+#else
+#define NLTP_WINDOW() ((void)0)
+#endif
+
 /* ---- bytes and text ------------------------------------------------------------------------------------------------ */
 
 static inline size_t nltp_length(const char *text) {

@@ -27,6 +27,7 @@ static inline void put(void *pointer, size_t size_bytes, uint32_t epoch, uintptr
 }
 
 void nltp_record_allocation(void *pointer, size_t size_bytes, uintptr_t return_address, const uintptr_t *hook_frame) {
+    NLTP_WINDOW();
     uint32_t epoch = current_epoch();
     if (NLTP_UNLIKELY(epoch == 0 || pointer == NULL || nltp_tls.quiet != 0)) return;
     put(pointer, size_bytes, epoch, return_address, hook_frame);
@@ -76,6 +77,7 @@ bool nltp_record_release(void *pointer, uintptr_t return_address, const uintptr_
     struct nltp_block block = take(pointer);
     if (NLTP_UNLIKELY(nltp_tls.finalizer) && block.word != 0)
         note_finalized((uintptr_t)pointer, block, return_address, hook_frame);
+    NLTP_WINDOW();
     return block.word != 0;
 }
 
@@ -88,7 +90,10 @@ void nltp_record_missed_release(struct nltp_block block) {
 }
 
 struct nltp_block nltp_record_resize_begin(void *pointer) {
-    return may_release(pointer) ? take(pointer) : (struct nltp_block){0, 0};
+    if (!may_release(pointer)) return (struct nltp_block){0, 0};
+    struct nltp_block block = take(pointer);
+    NLTP_WINDOW();
+    return block;
 }
 
 /* The release that was recorded did not happen. */
@@ -102,6 +107,7 @@ static NLTP_NOINLINE void put_back(void *pointer, struct nltp_block block) {
 
 void nltp_record_resize_end(void *pointer, struct nltp_block old, void *result, size_t size_bytes, uintptr_t return_address,
                             const uintptr_t *hook_frame) {
+    NLTP_WINDOW();
     if (result == NULL) {
         /* A size of zero released the block (glibc); any other size failed and left the block as it was. */
         if (old.word != 0 && size_bytes != 0) put_back(pointer, old);

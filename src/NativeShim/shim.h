@@ -106,7 +106,7 @@ struct nltp_frame {
 struct nltp_cached_frame {
     uintptr_t pc, sp, bp;
     uint32_t node;
-    uint32_t check_end;                    /* checks of this frame and all outside it: [0, check_end) */
+    uint32_t check_end, pair_end;          /* checks of this frame and all outside it: [0, end) */
     uint8_t flags, needs_bp, untrusted;
 };
 
@@ -114,6 +114,12 @@ struct nltp_cached_frame {
 struct nltp_check {
     const uintptr_t *address;
     uintptr_t value;
+};
+/* Two neighbouring words: a saved rbp and the return address above it, which most managed frames have. */
+struct nltp_pair {
+    const void *address;
+    uintptr_t reserved;
+    uintptr_t values[2];
 };
 
 /* Where a short run of new frames led to lately: `pcs` below the node `outer`, innermost first, have the nodes `nodes`. */
@@ -140,7 +146,8 @@ struct nltp_thread {
     struct nltp_thread *next_free;
     /* The innermost frame of the previous stack, once more, for the walk that finds nothing changed; pc 0: it may not. */
     uintptr_t leaf_pc, leaf_sp, leaf_bp, leaf_bp_mask;
-    uint32_t leaf_node, leaf_check_end;
+    uint32_t leaf_node, leaf_check_end, leaf_pair_end;
+    uint8_t on_own_stack;                  /* the previous stack was the one that the thread was born with */
     uint32_t depth;                        /* of the previous stack; 0: none is known */
     uint32_t generation;                   /* of the object list when it was walked, and its rules found */
     struct nltp_thread_rule rules[1u << NLTP_THREAD_RULE_BITS];
@@ -148,6 +155,7 @@ struct nltp_thread {
     struct nltp_recent recent[1u << NLTP_RECENT_BITS];
     struct nltp_cached_frame cached[NLT_MAX_FRAMES]; /* outermost first */
     struct nltp_check checks[3 * NLT_MAX_FRAMES];
+    struct nltp_pair pairs[NLT_MAX_FRAMES] __attribute__((aligned(16)));
     struct nltp_frame fresh[NLT_MAX_FRAMES];         /* innermost first */
 };
 
@@ -160,6 +168,7 @@ struct nltp_tls {
     uint8_t finalizer;          /* the runtime's finalizer thread */
     uint8_t busy;               /* inside the recorder: a signal handler that allocates must not touch `thread` */
     uint8_t retired;            /* the thread's last destructor ran: no state may be prepared again */
+    uint8_t listing;            /* inside the listing of objects (modules.c) */
 };
 _Static_assert(sizeof(struct nltp_tls) <= 64, "taken from the static TLS surplus");
 extern __thread struct nltp_tls nltp_tls __attribute__((tls_model("initial-exec"))) NLTP_HIDDEN;
@@ -191,7 +200,9 @@ struct nltp_object {
     const struct link_map *map;
 };
 
-/* The ELF object that holds `pc`. Lock-free, safe in signal handlers. */
+/* Before any other function here. */
+void nltp_modules_init(void);
+/* The ELF object that holds `pc`. Lock-free and safe in signal handlers, on glibc 2.35 and later. */
 bool nltp_find_object(uintptr_t pc, struct nltp_object *object);
 /* Module id of an object that is loaded now; 0 when the table is full. */
 uint32_t nltp_module_id(const struct nltp_object *object);

@@ -11,15 +11,20 @@
  *    Code that can be collected without notice is never trusted: such a frame, and all inside it, are stepped through afresh.
  *  - bp matters at a frame when its own rule reads bp, or when it leaves bp alone and bp matters at its caller (needs_bp).
  *    Where it does not matter, compilers use it for other things, and comparing it would miss for nothing.
- *  - Words are compared from the inside outwards, a few at a time: what has been confirmed so far is the real stack, so the next
- *    words lie on it, too.
+ *  - Reading the words is safe: a thread's own stack stays mapped while the thread lives. On any other stack (coroutines, signal
+ *    stacks) words are compared one by one from the inside outwards: what has been confirmed so far is the real stack, so the
+ *    next word lies on it, too.
  *  - After a failed comparison the walk goes on from its own registers, never from remembered ones.
  *
  * Built with NLT_VERIFY_WALKS, every result is compared with a walk that uses neither the previous stack nor the rule cache. */
 #define _GNU_SOURCE
 #include "shim.h"
 
+#include <emmintrin.h>
 #include <ucontext.h>
+
+/* ld.so: where the first thread's stack begins. */
+extern void *__libc_stack_end;
 
 /* A frame pointer is followed only upwards, only so far, and only where memory is. */
 #define MAX_FALLBACK_STEP (1u << 20)
@@ -109,32 +114,44 @@ static NLTP_NOINLINE enum step_result step(struct nltp_registers *r, struct nltp
 
 /* ---- the previous stack --------------------------------------------------------------------------------------------------- */
 
-/* Compares the words from the innermost frame outwards. Returns -1 when all are as they were, else the index of one that is
- * not: no word with a higher index, but for the few of its own group, has changed. */
-static inline int find_changed(const struct nltp_check *checks, uint32_t end) {
-    uint32_t i = end;
-    for (; i >= 8; i -= 8) {
-        const struct nltp_check *c = &checks[i];
-        uintptr_t a = (*c[-1].address ^ c[-1].value) | (*c[-2].address ^ c[-2].value) | (*c[-3].address ^ c[-3].value) |
-                      (*c[-4].address ^ c[-4].value);
-        uintptr_t b = (*c[-5].address ^ c[-5].value) | (*c[-6].address ^ c[-6].value) | (*c[-7].address ^ c[-7].value) |
-                      (*c[-8].address ^ c[-8].value);
-        if (NLTP_UNLIKELY((a | b) != 0)) break;
+static inline uintptr_t differs(const struct nltp_check *check) {
+    return *check->address ^ check->value;
+}
+static inline __m128i pair_differs(const struct nltp_pair *pair) {
+    return _mm_xor_si128(_mm_loadu_si128(pair->address), *(const __m128i *)pair->values);
+}
+static inline bool is_zero(__m128i value) {
+    return _mm_movemask_epi8(_mm_cmpeq_epi8(value, _mm_setzero_si128())) == 0xffff;
+}
+
+/* True when no word of the frame and of those outside it has changed. */
+static inline bool is_intact(const struct nltp_thread *thread, uint32_t check_end, uint32_t pair_end) {
+    const struct nltp_check *check = thread->checks + check_end;
+    const struct nltp_pair *pair = thread->pairs + pair_end;
+    __m128i a = _mm_setzero_si128(), b = a;
+    for (; pair - thread->pairs >= 4; pair -= 4) {
+        a = _mm_or_si128(a, _mm_or_si128(pair_differs(pair - 1), pair_differs(pair - 2)));
+        b = _mm_or_si128(b, _mm_or_si128(pair_differs(pair - 3), pair_differs(pair - 4)));
     }
-    for (; i >= 4; i -= 4) {
-        const struct nltp_check *c = &checks[i];
-        uintptr_t difference = (*c[-1].address ^ c[-1].value) | (*c[-2].address ^ c[-2].value) |
-                               (*c[-3].address ^ c[-3].value) | (*c[-4].address ^ c[-4].value);
-        if (NLTP_UNLIKELY(difference != 0)) {
-            while (*checks[i - 1].address == checks[i - 1].value) i--;
-            return (int)i - 1;
-        }
+    for (; pair > thread->pairs; pair--) a = _mm_or_si128(a, pair_differs(pair - 1));
+    uintptr_t difference = 0;
+    for (; check - thread->checks >= 4; check -= 4)
+        difference |= differs(check - 1) | differs(check - 2) | differs(check - 3) | differs(check - 4);
+    for (; check > thread->checks; check--) difference |= differs(check - 1);
+    return difference == 0 && is_zero(_mm_or_si128(a, b));
+}
+
+/* The innermost frame, from `frame` outwards, one of whose words has changed; NULL when none has. Frames inside it are as they
+ * were, so their words and its own lie on the real stack. */
+static NLTP_NOINLINE const struct nltp_cached_frame *find_changed(const struct nltp_thread *thread,
+                                                                  const struct nltp_cached_frame *frame) {
+    for (; frame > thread->cached; frame--) {
+        for (uint32_t i = frame[-1].check_end; i < frame->check_end; i++)
+            if (differs(&thread->checks[i]) != 0) return frame;
+        for (uint32_t i = frame[-1].pair_end; i < frame->pair_end; i++)
+            if (!is_zero(pair_differs(&thread->pairs[i]))) return frame;
     }
-    while (i > 0) {
-        i--;
-        if (NLTP_UNLIKELY(*checks[i].address != checks[i].value)) return (int)i;
-    }
-    return -1;
+    return NULL;
 }
 
 static inline bool is_same_place(const struct nltp_cached_frame *cached, uintptr_t pc, uintptr_t sp, uintptr_t bp, uint8_t reach) {
@@ -156,6 +173,14 @@ static void add_signal_checks(struct nltp_thread *thread, const struct nltp_fram
     if (caller->needs_bp) add_check(thread, end, (uintptr_t)&registers[REG_RBP], caller->bp);
 }
 
+/* The C library lays a thread's stack below the thread's own block, which the thread register points to; the first thread's ends
+ * at __libc_stack_end. Other stacks have their outermost frame elsewhere. */
+static NLTP_NOINLINE bool is_own_stack(uintptr_t outermost_sp) {
+    const uintptr_t near = 64 * 1024;
+    uintptr_t thread_block = (uintptr_t)__builtin_thread_pointer(), first = (uintptr_t)__libc_stack_end;
+    return thread_block - outermost_sp < near || first - outermost_sp < near || outermost_sp - first < near;
+}
+
 /* Appends a frame, its caller being the innermost one that is remembered. */
 static inline void remember(struct nltp_thread *thread, const struct nltp_frame *frame, uint32_t node) {
     struct nltp_cached_frame *cached = &thread->cached[thread->depth];
@@ -165,16 +190,28 @@ static inline void remember(struct nltp_thread *thread, const struct nltp_frame 
     cached->bp = frame->bp;
     cached->node = node;
     cached->flags = frame->flags;
-    cached->check_end = 0;
+    cached->check_end = cached->pair_end = 0;
     cached->needs_bp = starts_from_bp(rule) || rule.bp_kind == NLTP_BP_AT_BP;
     cached->untrusted = rule.uncached || rule.kind == NLTP_RULE_NONE; /* what a guess led to may be gone the next time */
-    if (NLTP_LIKELY(thread->depth > 0 && rule.plain)) {
+    if (NLTP_UNLIKELY(thread->depth == 0)) {
+        thread->on_own_stack = is_own_stack(frame->sp);
+        thread->depth = 1;
+    } else if (NLTP_LIKELY(rule.plain)) {
         const struct nltp_cached_frame *caller = cached - 1;
         struct nltp_check *check = &thread->checks[caller->check_end];
         thread->depth++;
         cached->untrusted = caller->untrusted;
+        cached->check_end = caller->check_end;
+        cached->pair_end = caller->pair_end;
         if (NLTP_UNLIKELY(caller->untrusted)) return;
-        cached->check_end = caller->check_end + 1;
+        if (caller->needs_bp && rule.bp_kind == NLTP_BP_AT_CFA && NLTP_LIKELY(rule.bp_offset == -2)) {
+            struct nltp_pair *pair = &thread->pairs[cached->pair_end++];
+            pair->address = (const void *)(caller->sp - 16);
+            pair->values[0] = caller->bp;
+            pair->values[1] = caller->pc;
+            return;
+        }
+        cached->check_end++;
         *check++ = (struct nltp_check){(const uintptr_t *)(caller->sp - 8), caller->pc};
         if (rule.bp_kind == NLTP_BP_SAME) {
             cached->needs_bp |= caller->needs_bp;
@@ -182,9 +219,11 @@ static inline void remember(struct nltp_thread *thread, const struct nltp_frame 
             *check = (struct nltp_check){(const uintptr_t *)(caller->sp + (intptr_t)rule.bp_offset * 8), caller->bp};
             cached->check_end++;
         }
-    } else if (thread->depth++ > 0) {
+    } else {
         const struct nltp_cached_frame *caller = cached - 1;
+        thread->depth++;
         uint32_t end = caller->check_end;
+        cached->pair_end = caller->pair_end;
         cached->untrusted |= caller->untrusted;
         if (NLTP_UNLIKELY(cached->untrusted)) {
         } else if (NLTP_UNLIKELY(rule.kind == NLTP_RULE_SIGNAL)) {
@@ -270,7 +309,7 @@ static NLTP_NOINLINE void count_outcome(struct nlt_thread *entry, enum step_resu
 
 static inline void note_leaf(struct nltp_thread *thread) {
     const struct nltp_cached_frame *leaf = &thread->cached[thread->depth - 1];
-    bool usable = thread->depth > 0 && !leaf->untrusted && leaf->flags == 0;
+    bool usable = thread->depth > 0 && !leaf->untrusted && leaf->flags == 0 && thread->on_own_stack;
     thread->leaf_pc = 0;
     if (NLTP_UNLIKELY(!usable)) return;
     thread->leaf_pc = leaf->pc;
@@ -279,6 +318,7 @@ static inline void note_leaf(struct nltp_thread *thread) {
     thread->leaf_bp_mask = -(uintptr_t)leaf->needs_bp;
     thread->leaf_node = leaf->node;
     thread->leaf_check_end = leaf->check_end;
+    thread->leaf_pair_end = leaf->pair_end;
 }
 
 static NLTP_NOINLINE uint32_t walk_on(struct nltp_thread *thread, uintptr_t pc, uintptr_t sp, uintptr_t bp) {
@@ -299,10 +339,10 @@ static NLTP_NOINLINE uint32_t walk_on(struct nltp_thread *thread, uintptr_t pc, 
         /* Only addresses decide how far to look: a walk that crosses to another stack may miss a match, no more. */
         while (previous >= outermost && previous->sp < sp) previous--;
         if (previous >= outermost && is_same_place(previous, pc, sp, bp, reach)) {
-            int changed = find_changed(thread->checks, previous->check_end);
-            if (NLTP_LIKELY(changed < 0)) break;
-            while (previous > outermost && previous[-1].check_end > (uint32_t)changed) previous--;
-            previous--; /* the frame that read the changed word has another caller now */
+            if (NLTP_LIKELY(thread->on_own_stack && is_intact(thread, previous->check_end, previous->pair_end))) break;
+            const struct nltp_cached_frame *changed = find_changed(thread, previous);
+            if (changed == NULL) break;
+            previous = changed - 1; /* the frame that read the changed word has another caller now */
         }
         if (NLTP_UNLIKELY(count == NLT_MAX_FRAMES)) {
             fresh[count - 1].flags |= NLT_FRAME_TRUNCATED;
@@ -366,12 +406,23 @@ static uint32_t walk_afresh(struct nltp_thread *thread, struct nltp_registers r)
 }
 
 #ifdef NLT_VERIFY_WALKS
+/* Two threads can make a node twice (contexts.c): what counts is what the nodes say. */
+static bool reads_alike(uint32_t a, uint32_t b) {
+    for (; a != b; a = nltp_nodes[a].parent, b = nltp_nodes[b].parent) {
+        const struct nlt_context *x = &nltp_nodes[a], *y = &nltp_nodes[b];
+        uint8_t different = (x->flags ^ y->flags) & (uint8_t)~NLT_FRAME_FOLDED;
+        if (x->pc != y->pc || different != 0 || a <= NLT_CONTEXT_ROOT || b <= NLT_CONTEXT_ROOT) return false;
+        if (x->object != y->object && x->kind == NLT_FRAME_MANAGED) return false;
+    }
+    return true;
+}
+
 static NLTP_NOINLINE void verify(struct nltp_registers registers, uint32_t context) {
     struct nltp_thread *thread = nltp_thread_enter(); /* busy: a borrowed one, whose previous stack is not touched */
     if (thread == NULL) return;
     uint32_t count = walk_afresh(thread, registers), node = NLT_CONTEXT_ROOT;
     for (uint32_t i = count; i-- > 0 && node != 0;) node = nltp_context_child(node, &thread->fresh[i]);
-    if (node != 0 && node != context) nltp_add(&nltp_ledger->losses.walk_differences, 1);
+    if (node != 0 && !reads_alike(node, context)) nltp_add(&nltp_ledger->losses.walk_differences, 1);
     nltp_thread_leave(thread);
 }
 #else
@@ -384,7 +435,7 @@ static inline void verify(struct nltp_registers registers, uint32_t context) {
 static inline bool is_unchanged(const struct nltp_thread *thread, uintptr_t pc, uintptr_t sp, uintptr_t bp) {
     uintptr_t difference = (pc ^ thread->leaf_pc) | (sp ^ thread->leaf_sp) | ((bp ^ thread->leaf_bp) & thread->leaf_bp_mask) |
                            (thread->generation ^ nltp_module_generation());
-    return NLTP_LIKELY(difference == 0) && find_changed(thread->checks, thread->leaf_check_end) < 0;
+    return NLTP_LIKELY(difference == 0) && is_intact(thread, thread->leaf_check_end, thread->leaf_pair_end);
 }
 
 uint32_t nltp_walk(struct nltp_thread *thread, uintptr_t pc, uintptr_t sp, uintptr_t bp) {
