@@ -92,17 +92,22 @@ static uint32_t begin_epoch(uint32_t tag) {
 
 /* ---- recording ------------------------------------------------------------------------------------------------------ */
 
+static void set_recording(uint32_t askers) {
+    nltp_store_release(&nltp_ledger->recording, askers);
+    if (nltp_shared_start != 0) nltp_store_release(nltp_may_write + 1, askers); /* what a fork's child finds zeroed */
+}
+
 /* Each beginning is an epoch of its own for the threads outside: who asked can tell what came later. */
 bool nltp_recording_begin(void) {
     uint32_t epoch = begin_epoch(NLT_TAG_OUTSIDE);
     if (epoch == 0) return false;
     nltp_store_release(&nltp_scopes[NLT_SCOPE_OUTSIDE].epoch, epoch);
-    nltp_store_release(&nltp_ledger->recording, nltp_ledger->recording + 1);
+    set_recording(nltp_ledger->recording + 1);
     return true;
 }
 
 void nltp_recording_end(void) {
-    if (nltp_ledger->recording > 0) nltp_store_release(&nltp_ledger->recording, nltp_ledger->recording - 1);
+    if (nltp_ledger->recording > 0) set_recording(nltp_ledger->recording - 1);
 }
 
 void nltp_epoch_advance(uint32_t collections) {
@@ -174,7 +179,7 @@ void nltp_scope_close(uint32_t scope) {
 void nltp_scopes_close_all(void) {
     uint32_t count = nltp_ledger->tables[NLT_TABLE_SCOPES].count;
     for (uint32_t i = 1; i < count; i++) nltp_scope_close(i);
-    nltp_store_release(&nltp_ledger->recording, 0);
+    set_recording(0);
 }
 
 /* ---- releases by the finalizer thread --------------------------------------------------------------------------------- */

@@ -18,6 +18,8 @@ uintptr_t nltp_shared_start;
 
 static uint32_t may_write_private = 1;
 uint32_t *nltp_may_write = &may_write_private;
+static const uint32_t closed_gate;
+const uint32_t *nltp_gate = &closed_gate;
 
 /* ---- layout ----------------------------------------------------------------------------------------------------------- */
 
@@ -170,6 +172,7 @@ bool nltp_ledger_create(enum nlt_mode mode, const char *shared_path, int *error)
     nltp_store_release(&nltp_ledger, ledger);
     nltp_nodes = nltp_table(NLT_TABLE_CONTEXTS);
     nltp_epochs_init();
+    nltp_gate = shared_path != NULL ? nltp_may_write + 1 : &ledger->recording;
     nltp_store_release(&nltp_directory, (uint64_t *)nltp_table(NLT_TABLE_DIRECTORY));
     return true;
 }

@@ -7,8 +7,7 @@
 
 /* 0: not recording. */
 static inline uint32_t current_epoch(void) {
-    if (NLTP_UNLIKELY(nltp_directory == NULL || *nltp_may_write == 0 || nltp_load(&nltp_ledger->recording) == 0)) return 0;
-    return nltp_load(&nltp_scopes[nltp_tls.scope].epoch);
+    return NLTP_UNLIKELY(nltp_load_acquire(nltp_gate) == 0) ? 0 : nltp_load(&nltp_scopes[nltp_tls.scope].epoch);
 }
 
 static inline void put(void *pointer, size_t size_bytes, uint32_t epoch, uintptr_t return_address, const uintptr_t *hook_frame) {

@@ -23,6 +23,8 @@ extern uint64_t *nltp_directory NLTP_HIDDEN;
 /* 1 while this process may write the tables. A page of its own that a fork's child finds zeroed, where the home is shared: the
  * child has its own heap, and the tables are not its. (A vforked child shares the heap, and finds 1.) */
 extern uint32_t *nltp_may_write NLTP_HIDDEN;
+/* Not zero while allocations are to be recorded by this process: nltp_ledger->recording, but where that may not be believed. */
+extern const uint32_t *nltp_gate NLTP_HIDDEN;
 
 #define NLTP_MAX_THREADS (1u << 14)
 
