@@ -73,6 +73,7 @@ enum nltp_rule_kind {
     NLTP_RULE_DEREF_BP,    /* CFA = *(bp + base_offset) + cfa_offset: realigned frames of gcc */
     NLTP_RULE_DEREF_SP,    /* CFA = *(sp + base_offset) + cfa_offset: hand-written assembly */
     NLTP_RULE_SIGNAL,      /* the caller's registers stand in the ucontext at sp */
+    NLTP_RULE_HIJACKED,    /* no frame: the runtime put its own code in place of a return address */
     NLTP_RULE_END          /* bottom of the thread */
 };
 enum nltp_bp_kind {
@@ -250,6 +251,10 @@ struct nltp_code_identity {
 };
 /* Who the managed code at `pc` is. Only while that code is on a stack: it cannot be collected then. */
 bool nltp_clr_identify(uintptr_t pc, struct nltp_code_identity *identity);
+/* Whether the object is the runtime, whose tables are known. */
+bool nltp_clr_is_runtime(const struct nltp_object *object);
+/* The return address that the runtime took from `slot` of this thread's stack, to stop the thread there; 0: none. */
+uintptr_t nltp_clr_hijacked(uintptr_t slot);
 /* Told of each new module, to find the runtime; cheap for all others. */
 void nltp_clr_object_seen(const struct nltp_object *object);
 

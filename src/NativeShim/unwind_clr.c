@@ -30,6 +30,8 @@ static struct {
     uint32_t slots_per_bucket;
     uint32_t method_chunk_index, method_flags, method_alignment, chunk_bytes, chunk_type;
     uint32_t dynamic_name;
+    uintptr_t image, thread_store;  /* 0: unknown */
+    uint32_t store_first, thread_next, thread_id;
 } clr;
 
 enum { CLR_ABSENT, CLR_KNOWN, CLR_UNKNOWN_VERSION };
@@ -97,6 +99,11 @@ static bool read_descriptor(const void *exported) {
     clr.slots_per_bucket = (uint32_t)slots;
     clr.method_alignment = (uint32_t)alignment;
     clr.stub_block_last = (uint32_t)stubs;
+    if (!nltp_descriptor_global(&d, "ThreadStore", &clr.thread_store) ||
+        !nltp_descriptor_field(&d, "ThreadStore", "FirstThreadLink", &clr.store_first) ||
+        !nltp_descriptor_field(&d, "Thread", "LinkNext", &clr.thread_next) ||
+        !nltp_descriptor_field(&d, "Thread", "OSId", &clr.thread_id))
+        clr.thread_store = 0;
     return true;
 }
 
@@ -108,6 +115,7 @@ void nltp_clr_object_seen(const struct nltp_object *object) {
     if (symbol == NULL) return;
     /* The descriptor is data that relocation completes; a module is seen in a stack only after that. */
     int state = read_descriptor((const void *)(dynamic.bias + symbol->st_value)) ? CLR_KNOWN : CLR_UNKNOWN_VERSION;
+    clr.image = object->start;
     nltp_store(&nltp_ledger->unwind_clr, (uint32_t)state);
     nltp_store_release(&clr_state, state);
 }
@@ -265,6 +273,44 @@ static bool find_code(uintptr_t pc, bool identify, struct method_code *code) {
     uintptr_t heap = word_at(code->section + clr.section_heap);
     if ((flags & SECTION_RANGE_LIST) || heap == 0) return false;
     return find_jitted(pc, heap, code);
+}
+
+/* ---- hijacked return addresses ------------------------------------------------------------------------------------- */
+
+/* To stop a thread at a call's return, the runtime saves the return address in its Thread, and where it stood, and puts the
+ * address of a trap there (dotnet/runtime: threadsuspend.cpp, HijackThread). The thread that is stopped does so itself, in a
+ * signal handler; others may put the address back, but leave what was saved. */
+
+bool nltp_clr_is_runtime(const struct nltp_object *object) {
+    return nltp_load_acquire(&clr_state) == CLR_KNOWN && object->start == clr.image;
+}
+
+/* The list can change under our eyes, and what was taken from it be freed. Our own Thread stays. */
+static uintptr_t own_thread(void) {
+    if (clr.thread_store == 0) return 0;
+    uint32_t id = nltp_gettid();
+    uintptr_t link = word_at(word_at(clr.thread_store) + clr.store_first);
+    for (unsigned i = 0; link != 0 && i < NLTP_MAX_THREADS; i++) {
+        uintptr_t thread = link - clr.thread_next;
+        if (!nltp_is_mapped(thread, clr.thread_next + 8) || !nltp_is_mapped(thread + clr.thread_id, 8)) return 0;
+        if (half_at(thread + clr.thread_id) == id) return thread;
+        link = word_at(link);
+    }
+    return 0;
+}
+
+/* The two fields stand side by side, the address and then the slot; where, the descriptor does not say. */
+#define THREAD_BYTES 4096
+
+uintptr_t nltp_clr_hijacked(uintptr_t slot) {
+    uintptr_t thread = own_thread();
+    for (uintptr_t at = thread + 8; thread != 0 && at < thread + THREAD_BYTES; at += 8) {
+        if ((at == thread + 8 || at % 4096 == 0) && !nltp_is_mapped(at, 8)) return 0;
+        if (word_at(at) != slot) continue;
+        struct method_code code;
+        if (find_code(word_at(at - 8) - 1, false, &code)) return word_at(at - 8);
+    }
+    return 0;
 }
 
 /* ---- UNWIND_INFO -> rule ------------------------------------------------------------------------------------------- */

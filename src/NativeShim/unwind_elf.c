@@ -3,6 +3,8 @@
  * the caller's rbp is, where the return address is. What a rule cannot express becomes NLTP_RULE_NONE. */
 #include "shim.h"
 
+#include <elf.h>
+
 enum { REG_BP = 6, REG_SP = 7, REG_RA = 16 };
 
 /* ---- reading --------------------------------------------------------------------------------------------------------- */
@@ -311,18 +313,33 @@ static bool to_rule(const struct row *row, struct nltp_rule *rule) {
     }
 }
 
+/* Start code of a program or of the dynamic linker stands at the entry point, and where it is not described it is still the
+ * outermost frame: the dynamic linker's runs the constructors. */
+#define START_CODE_BYTES 128
+
+static bool is_start_code(const struct nltp_object *object, uintptr_t pc) {
+    const Elf64_Ehdr *header = (const Elf64_Ehdr *)object->start;
+    uintptr_t entry = object->load_bias + header->e_entry;
+    return header->e_entry != 0 && __builtin_memcmp(header->e_ident, ELFMAG, SELFMAG) == 0 && pc >= entry &&
+           pc - entry < START_CODE_BYTES;
+}
+
 bool nltp_elf_rule(const struct nltp_object *object, uintptr_t pc, bool exact, struct nltp_rule *rule) {
     struct frame_entry entry = {0};
     if (object->eh_frame_header == NULL) return false;
     uintptr_t target = exact ? pc : pc - 1;
     if (!find_entry(object->eh_frame_header, target, &entry)) {
-        /* A return address at a function's first byte was put there by hand: the bottom of a makecontext() stack. Its
-         * entry covers pc but not pc - 1. */
+        /* A return address at a function's first byte was put there by hand: the bottom of a makecontext() stack, or a trap of
+         * the runtime. Its entry covers pc but not pc - 1. */
         if (!exact && find_entry(object->eh_frame_header, pc, &entry) && entry.start == pc) {
-            if (entry.signal_frame) rule->kind = NLTP_RULE_SIGNAL; else rule->kind = NLTP_RULE_END;
+            if (entry.signal_frame) rule->kind = NLTP_RULE_SIGNAL;
+            else if (nltp_clr_is_runtime(object)) rule->kind = NLTP_RULE_HIJACKED;
+            else rule->kind = NLTP_RULE_END;
             return true;
         }
-        return false;
+        if (!is_start_code(object, pc)) return false;
+        rule->kind = NLTP_RULE_END;
+        return true;
     }
     if (entry.signal_frame) {
         rule->kind = NLTP_RULE_SIGNAL;

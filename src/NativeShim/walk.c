@@ -78,6 +78,14 @@ static inline void step_by_rule(struct nltp_registers *r, struct nltp_rule rule)
     r->exact_pc = false;
 }
 
+/* The frame that will be returned to is the one that was meant before the runtime set its trap. */
+static NLTP_NOINLINE struct nltp_rule step_past_trap(struct nltp_registers *r) {
+    uintptr_t pc = nltp_clr_hijacked(r->sp - 8);
+    if (pc == 0) return (struct nltp_rule){.kind = NLTP_RULE_NONE, .ra_offset = -1};
+    r->pc = pc;
+    return nltp_rule_for(pc, false);
+}
+
 enum step_result { STEPPED, AT_BOTTOM, LOST };
 
 /* Moves the registers from the frame to its caller. `*reach` are the flags that the caller gets for how it was found. */
@@ -91,6 +99,7 @@ static inline void fill(struct nltp_frame *frame, const struct nltp_registers *r
 }
 
 static NLTP_NOINLINE enum step_result step(struct nltp_registers *r, struct nltp_rule rule, uint8_t *reach, struct nltp_frame *frame) {
+    if (NLTP_UNLIKELY(rule.kind == NLTP_RULE_HIJACKED)) rule = step_past_trap(r);
     fill(frame, r, rule, *reach);
     *reach = 0;
     if (NLTP_UNLIKELY(rule.uncached)) frame->object = nltp_code_id(r->exact_pc ? r->pc + 1 : r->pc);
@@ -101,12 +110,14 @@ static NLTP_NOINLINE enum step_result step(struct nltp_registers *r, struct nltp
         *reach = NLT_FRAME_EXACT_PC;
         return r->pc != 0 ? STEPPED : LOST;
     case NLTP_RULE_NONE:
-        /* Start code without unwind data, such as ld.so's: "the deepest frame has a frame pointer of zero" (System V ABI). */
-        if (r->bp == 0) return AT_BOTTOM;
         *reach = NLT_FRAME_APPROXIMATE;
         return step_by_frame_pointer(r) ? STEPPED : LOST;
     default:
         step_by_rule(r, rule);
+        if (NLTP_UNLIKELY(rule.ra_offset != -1)) { /* no call put it there: an interrupted instruction (libcoreclr's faults) */
+            r->exact_pc = true;
+            *reach = NLT_FRAME_EXACT_PC;
+        }
         /* A caller's frame lies above its callee's, and its pc is never zero but below the outermost frame. */
         return NLTP_LIKELY(r->pc != 0 && r->sp > frame->sp) ? STEPPED : LOST;
     }
@@ -422,7 +433,9 @@ static NLTP_NOINLINE void verify(struct nltp_registers registers, uint32_t conte
     if (thread == NULL) return;
     uint32_t count = walk_afresh(thread, registers), node = NLT_CONTEXT_ROOT;
     for (uint32_t i = count; i-- > 0 && node != 0;) node = nltp_context_child(node, &thread->fresh[i]);
-    if (node != 0 && !reads_alike(node, context)) nltp_add(&nltp_ledger->losses.walk_differences, 1);
+    struct nltp_object bottom;
+    bool cut = nltp_find_object(thread->fresh[count - 1].pc, &bottom) && nltp_clr_is_runtime(&bottom); /* no thread begins there */
+    if (node != 0 && (cut || !reads_alike(node, context))) nltp_add(&nltp_ledger->losses.walk_differences, 1);
     nltp_thread_leave(thread);
 }
 #else

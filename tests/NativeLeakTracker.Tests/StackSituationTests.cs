@@ -1,0 +1,176 @@
+using System.Runtime.Versioning;
+using System.Text.Json;
+
+namespace NativeLeaks.Tests;
+
+/// <summary>
+/// Stacks are exact: tests/fixtures/StackSituations allocates one block in each of some 180 situations and asks
+/// System.Diagnostics.StackTrace at the same place; the report on exit must have each of its frames, in the same order.
+/// </summary>
+[TestFixture]
+[SupportedOSPlatform("linux")]
+public sealed class StackSituationTests
+{
+    private static readonly string[] s_losses = ["brokenStacks", "approximateStacks", "truncated", "dropped"];
+
+    private static IEnumerable<TestCaseData<string, int, (string Name, string Value)[]>> Runs =>
+        from start in (string[])["late", "preload"]
+        from setting in s_settings
+        select new TestCaseData<string, int, (string Name, string Value)[]>(start, setting.Rehearsals, setting.Environment)
+            .SetArgDisplayNames($"{start}, {setting.Name}");
+
+    // What the JIT, the loader and the collector do otherwise.
+    private static readonly (string Name, int Rehearsals, (string Name, string Value)[] Environment)[] s_settings =
+    [
+        ("defaults", 0, []),
+        ("defaults, each situation rehearsed", 80, []),
+        ("everything optimised at once", 0, [("DOTNET_TieredCompilation", "0")]),
+        ("no profile-guided tiers, rehearsed", 80, [("DOTNET_TieredPGO", "0")]),
+        ("loops optimised at once", 0, [("DOTNET_TC_QuickJitForLoops", "0")]),
+        ("loops replaced as early as can be", 0, [("DOTNET_TC_OnStackReplacement_InitialCounter", "1"), ("DOTNET_OSR_HitLimit", "1")]),
+        ("nothing precompiled", 0, [("DOTNET_ReadyToRun", "0")]),
+        ("code pages mapped once", 0, [("DOTNET_EnableWriteXorExecute", "0")]),
+        ("no wide vectors", 0, [("DOTNET_EnableAVX", "0")]),
+        ("server collector", 0, [("DOTNET_gcServer", "1")]),
+        ("segments and a collection every 256 kB", 0, [("DOTNET_GCName", "libclrgc.so"), ("DOTNET_GCgen0size", "40000")]),
+    ];
+
+    [TestCaseSource(nameof(Runs))]
+    public void Every_frame_of_StackTrace_is_in_the_report_and_in_order(
+        string start, int rehearsals, (string Name, string Value)[] settings)
+    {
+        using var folder = new TemporaryFolder();
+        var run = ChildProcess.RunManaged(
+            "StackSituations",
+            [RepositoryPaths.NativeFixtures, folder.File("notes.json"), $"{rehearsals}"],
+            [
+                .. start == "preload" ? [ChildProcess.Preload] : Array.Empty<(string, string)>(),
+                ("NATIVELEAKS_REPORT", folder.File("report.json")),
+                ("NATIVELEAKS_STATS", folder.File("stats")),
+                .. settings,
+            ]);
+        Assert.That(run.ExitCode, Is.Zero, run.Error);
+
+        var report = JsonReportFile.Read(folder.File("report.json"));
+        var bySize = report.Root.GetProperty("leaks").EnumerateArray()
+            .Where(leak => leak.GetProperty("blocks").GetInt64() == 1)
+            .ToLookup(leak => leak.GetProperty("bytes").GetInt64(), leak => leak.GetProperty("stack"));
+        var results = JsonDocument.Parse(File.ReadAllBytes(folder.File("notes.json"))).RootElement.EnumerateArray()
+            .Select(note => (Situation: note.GetProperty("Situation").GetString()!, Difference: Compare(note, bySize)))
+            .ToList();
+        foreach (var (situation, difference) in results)
+        {
+            TestContext.Out.WriteLine($"{situation}: {difference ?? "OK"}");
+        }
+
+        var stats = JsonDocument.Parse(File.ReadAllText(folder.File("stats"))).RootElement;
+        Assert.Multiple(() =>
+        {
+            Assert.That(results, Has.Count.GreaterThan(170));
+            Assert.That(results.Where(result => result.Difference is not null), Is.Empty);
+            Assert.That(report.Capture.GetProperty("stacks").GetString(), Is.EqualTo("exact"));
+            foreach (var name in s_losses)
+            {
+                Assert.That(stats.GetProperty(name).GetInt64(), Is.Zero, name);
+            }
+        });
+    }
+
+    /// <summary>Null: the stacks agree. Otherwise how they differ, in words.</summary>
+    private static string? Compare(JsonElement note, ILookup<long, JsonElement> bySize)
+    {
+        var found = bySize[note.GetProperty("Size").GetInt64()].ToList();
+        if (found.Count != 1)
+        {
+            return $"{found.Count} blocks of its size in the report";
+        }
+
+        List<ReportedFrame> stack = [.. found[0].EnumerateArray().Select(frame => new ReportedFrame(frame))];
+        if (stack.FirstOrDefault(frame => frame.IsInexact) is { } inexact)
+        {
+            return $"not exact at {inexact}";
+        }
+
+        HashSet<int> matched = [];
+        int next = 0;
+        foreach (var frame in note.GetProperty("Frames").EnumerateArray())
+        {
+            string method = frame.GetProperty("Method").GetString()!, kind = frame.GetProperty("Kind").GetString()!;
+            int at = stack.FindIndex(next, reported => reported.Is(method, kind));
+            if (at < 0)
+            {
+                return $"{method} is missing, or in the wrong place, among\n    {string.Join("\n    ", stack)}";
+            }
+
+            if (kind == "pinvoke")
+            {
+                next = at; // an import has no frame of its own: it stands for the native frames that it led to
+            }
+            else
+            {
+                matched.Add(at);
+                next = at + 1;
+            }
+        }
+
+        return Enumerable.Range(0, stack.Count).FirstOrDefault(at => !matched.Contains(at) && !IsExplained(stack, at, matched), -1)
+            is var extra and >= 0 ? $"{stack[extra]} is no frame of StackTrace" : null;
+    }
+
+    /// <summary>Managed frames that StackTrace does not show.</summary>
+    private static bool IsExplained(List<ReportedFrame> stack, int at, HashSet<int> matched)
+    {
+        int innermost = matched.DefaultIfEmpty(stack.Count).Min();
+        return !stack[at].IsManaged
+            || at < innermost // what the innermost method called to allocate
+            || stack[at].Method == stack[at - 1].Method // the method whose finally or catch runs as a funclet
+            || stack[innermost..at].Exists(frame => frame.IsRuntimesOwn); // what an exception has passed, still on the stack
+    }
+
+    private sealed class ReportedFrame(JsonElement frame)
+    {
+        private readonly string _text = frame.GetProperty("method").GetString() ?? "?";
+        private readonly string? _module = frame.GetProperty("module").GetString();
+
+        public string Method { get; } = WithoutArguments(frame.GetProperty("method").GetString() ?? "?");
+
+        public bool IsManaged { get; } = frame.GetProperty("kind").GetString() == "managed";
+
+        public bool IsRuntimesOwn => _module == "libcoreclr.so";
+
+        public bool IsInexact { get; } = frame.TryGetProperty("approximate", out _) || frame.TryGetProperty("cut", out _);
+
+        public bool Is(string method, string kind) => kind switch
+        {
+            "pinvoke" => !IsManaged,
+            "dynamic" => IsManaged && _text == "(dynamic) " + method,
+            "collectible" => IsManaged && (Method == method || _text.StartsWith("(collectible code at ", StringComparison.Ordinal)),
+            _ => IsManaged && Method == method,
+        };
+
+        public override string ToString() => $"{_text} [{_module}]";
+
+        /// <summary>Parameters and generic arguments go; the angle brackets in names that compilers make stay.</summary>
+        private static string WithoutArguments(string text)
+        {
+            int end = text.IndexOf('(', 1);
+            var kept = new System.Text.StringBuilder();
+            for (int i = 0; i < (end < 0 ? text.Length : end); i++)
+            {
+                if (text[i] == '<' && kept.Length > 0 && (char.IsLetterOrDigit(kept[^1]) || kept[^1] == '_'))
+                {
+                    for (int depth = 1; depth > 0 && i + 1 < text.Length;)
+                    {
+                        depth += text[++i] switch { '<' => 1, '>' => -1, _ => 0 };
+                    }
+                }
+                else
+                {
+                    kept.Append(text[i]);
+                }
+            }
+
+            return kept.ToString();
+        }
+    }
+}
