@@ -132,3 +132,30 @@ uint32_t nltp_word_context(uint64_t word) {
 uint32_t nltp_word_epoch(uint64_t word) {
     return (uint32_t)word & ((1u << NLT_EPOCH_BITS) - 1);
 }
+
+/* ---- a new session ---------------------------------------------------------------------------------------------------- */
+
+static void forget_words(uint64_t *words, uint64_t count) {
+    bool is_size = false; /* the word belongs to the block before it */
+    for (uint64_t i = 0; i < count; i++) {
+        if (i % 512 == 0 && !nltp_is_present(&words[i])) {
+            i += 511;
+            continue;
+        }
+        uint64_t word = nltp_load(&words[i]);
+        if (word == 0) continue;
+        nltp_store(&words[i], 0);
+        struct nltp_block block = {word, (word >> NLT_WORD_SIZE_SHIFT) & NLT_SIZE_ESCAPE};
+        bool is_block = !is_size && nltp_word_context(word) >= NLT_CONTEXT_ROOT;
+        is_size = is_block && block.size_bytes == NLT_SIZE_ESCAPE;
+        if (is_size && i + 1 < count) block.size_bytes = nltp_load(&words[i + 1]);
+        if (is_block) nltp_record_missed_release(block);
+    }
+}
+
+void nltp_blocks_forget(void) {
+    const struct nlt_chunk *chunks = nltp_table(NLT_TABLE_CHUNKS);
+    uint32_t count = nltp_load_acquire(&nltp_ledger->tables[NLT_TABLE_CHUNKS].count);
+    for (uint32_t id = 1; id < count; id++)
+        forget_words((uint64_t *)chunks[id].words, (UINT64_C(1) << NLT_CHUNK_HEAP_SHIFT) >> chunks[id].heap_shift);
+}

@@ -118,7 +118,8 @@ static void describe(struct nlt_context *node, const struct nltp_frame *frame) {
 
 static bool is_node(const struct nlt_context *node, uint32_t parent, const struct nltp_frame *frame) {
     return node->pc == frame->pc && node->parent == parent && (node->flags & ~NLT_FRAME_FOLDED) == frame->flags &&
-           (frame->object == 0 || node->object == frame->object);
+           (frame->object == 0 || node->object == frame->object) &&
+           (node->kind != NLT_FRAME_NATIVE || nltp_module_is_loaded(node->object)); /* another library may lie there now */
 }
 
 static uint32_t search(struct nlt_context *nodes, uint32_t parent, const struct nltp_frame *frame, uint64_t hash) {

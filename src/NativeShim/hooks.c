@@ -4,10 +4,10 @@
 #define _GNU_SOURCE
 #include "shim.h"
 
-#define OPTIONAL_HOOK(result, name, parameters, arguments) HOOK(result, name, parameters, arguments)
+#define OPTIONAL_HOOK(role, result, name, parameters, arguments) HOOK(role, result, name, parameters, arguments)
 
 struct reals {
-#define HOOK(result, name, parameters, arguments) result(*name) parameters;
+#define HOOK(role, result, name, parameters, arguments) result(*name) parameters;
 #include "hooks.def"
 #undef HOOK
     void (*_exit)(int status);
@@ -46,7 +46,7 @@ static void forget_operators_of_others(void) {
 }
 
 #undef OPTIONAL_HOOK
-#define OPTIONAL_HOOK(result, name, parameters, arguments)
+#define OPTIONAL_HOOK(role, result, name, parameters, arguments)
 
 /* The functions in force are those of the first object in the program's search order that defines them, ourselves left out.
  * dlsym() would not do: for a program at a fixed address it answers with a stub in the program, which leads back to the hook. */
@@ -57,7 +57,7 @@ NLTP_NOINLINE bool nltp_hooks_resolve(void) {
     forget_operators_of_others();
     real._exit = (void (*)(int))nltp_first_definition("_exit");
     bool complete = true;
-#define HOOK(result, name, parameters, arguments) complete = complete && real.name != NULL;
+#define HOOK(role, result, name, parameters, arguments) complete = complete && real.name != NULL;
 #include "hooks.def"
 #undef HOOK
     nltp_store_release(&resolve_state, complete ? RESOLVED : UNRESOLVED);
@@ -65,7 +65,7 @@ NLTP_NOINLINE bool nltp_hooks_resolve(void) {
 }
 
 #undef OPTIONAL_HOOK
-#define OPTIONAL_HOOK(result, name, parameters, arguments) HOOK(result, name, parameters, arguments)
+#define OPTIONAL_HOOK(role, result, name, parameters, arguments) HOOK(role, result, name, parameters, arguments)
 
 /* True when the real functions may be called. Only a preloaded shim is called before it was initialised. */
 static inline bool ready(void) {
@@ -80,7 +80,7 @@ static inline bool ready(void) {
     result nltp_export_##name parameters __asm__(#name)                                                                \
         __attribute__((alias("nltp_hook_" #name), visibility("default")));
 
-#define HOOK(result, name, parameters, arguments) DECLARE_HOOK(result, name, parameters)
+#define HOOK(role, result, name, parameters, arguments) DECLARE_HOOK(result, name, parameters)
 #include "hooks.def"
 #undef HOOK
 
@@ -201,13 +201,13 @@ void nltp_export__Exit(int status) __asm__("_Exit") __attribute__((alias("nltp_h
 typedef void *(*allocating_operator)(size_t, uintptr_t, uintptr_t);
 typedef void (*releasing_operator)(void *, uintptr_t, uintptr_t);
 
-#define DEFINE_allocate(name)                                                                                          \
+#define DEFINE_allocates(name)                                                                                          \
     static void *nltp_hook_##name(size_t size, uintptr_t a, uintptr_t b) {                                             \
         void *pointer = ((allocating_operator)nltp_real_##name)(size, a, b);                                           \
         nltp_record_allocation(pointer, size, NLTP_CALLER);                                                            \
         return pointer;                                                                                                \
     }
-#define DEFINE_release(name)                                                                                           \
+#define DEFINE_releases(name)                                                                                           \
     static void nltp_hook_##name(void *pointer, uintptr_t a, uintptr_t b) {                                            \
         nltp_record_release(pointer, NLTP_CALLER);                                                                     \
         ((releasing_operator)nltp_real_##name)(pointer, a, b);                                                         \
@@ -218,11 +218,14 @@ typedef void (*releasing_operator)(void *, uintptr_t, uintptr_t);
 #include "operators.def"
 #undef OPERATOR
 
+#define ROLE_releases true
+#define ROLE_allocates false
+
 const struct nltp_hook nltp_hooks[] = {
-#define HOOK(result, name, parameters, arguments) {#name, (void *)nltp_hook_##name, (void **)&real.name},
+#define HOOK(role, result, name, parameters, arguments) {#name, (void *)nltp_hook_##name, (void **)&real.name, ROLE_##role},
 #include "hooks.def"
 #undef HOOK
-#define OPERATOR(kind, name) {#name, (void *)nltp_hook_##name, &nltp_real_##name},
+#define OPERATOR(kind, name) {#name, (void *)nltp_hook_##name, &nltp_real_##name, ROLE_##kind},
 #include "operators.def"
 #undef OPERATOR
 };

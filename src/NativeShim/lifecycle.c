@@ -126,6 +126,8 @@ static int install(void) {
         if (!begin(NLT_MODE_LATE)) return NLT_NO_MEMORY;
         note_allocator();
         nltp_stats_init();
+    } else {
+        nltp_blocks_forget(); /* frees went unseen since the detach: what is in the table proves nothing */
     }
     nltp_modules_scan();
     int status = nltp_rebind(NULL);

@@ -148,9 +148,7 @@ uint32_t nltp_module_generation(void) {
     return nltp_load_acquire(&generation);
 }
 
-void nltp_modules_unloaded(void) {
-    nltp_add(&generation, 1);
-    if (nltp_ledger == NULL) return;
+static void mark_unloaded(void) {
     struct nlt_module *modules = nltp_table(NLT_TABLE_MODULES);
     uint32_t count = nltp_load_acquire(&nltp_ledger->tables[NLT_TABLE_MODULES].count);
     for (uint32_t id = 1; id < count; id++) {
@@ -161,6 +159,17 @@ void nltp_modules_unloaded(void) {
             !describes(&modules[id], &object, path_of(object.map, buffer, sizeof buffer)))
             nltp_store(&modules[id].flags, modules[id].flags | NLT_MODULE_UNLOADED);
     }
+}
+
+/* The marks first: a thread that empties its caches for the new generation must not find the old modules in force. */
+void nltp_modules_unloaded(void) {
+    if (nltp_ledger != NULL) mark_unloaded();
+    nltp_add(&generation, 1);
+}
+
+bool nltp_module_is_loaded(uint32_t id) {
+    const struct nlt_module *modules = nltp_table(NLT_TABLE_MODULES);
+    return !(nltp_load(&modules[id].flags) & NLT_MODULE_UNLOADED);
 }
 
 static int scan_one(struct dl_phdr_info *info, size_t size, void *context) {

@@ -48,8 +48,9 @@ struct nltp_rule nltp_rule_for(uintptr_t pc, bool exact) {
     return found.rule;
 }
 
-void nltp_rules_forget(struct nltp_thread *thread) {
+void nltp_thread_forget(struct nltp_thread *thread) {
     for (unsigned i = 0; i < 1u << NLTP_THREAD_RULE_BITS; i++)
         thread->rules[i] = (struct nltp_thread_rule){.caller = &thread->no_rule};
     thread->no_rule.caller = &thread->no_rule;
+    for (unsigned i = 0; i < 1u << NLTP_RECENT_BITS; i++) thread->recent[i].count = 0;
 }

@@ -212,6 +212,7 @@ uint32_t nltp_module_id(const struct nltp_object *object);
 /* Grows whenever objects were unloaded: rules from before must not be used. */
 uint32_t nltp_module_generation(void);
 void nltp_modules_unloaded(void);
+bool nltp_module_is_loaded(uint32_t id);
 /* Tells of every object that is loaded now (late start; takes the dynamic linker's lock, so never from a hook). */
 void nltp_modules_scan(void);
 
@@ -222,8 +223,8 @@ struct nltp_rule nltp_rule_for(uintptr_t pc, bool exact);
 /* The same, past the cache. */
 struct nltp_rule nltp_rule_compute(uintptr_t pc, bool exact);
 
-/* Empties the thread's own cache of rules. */
-void nltp_rules_forget(struct nltp_thread *thread);
+/* Empties the thread's own caches: of rules, and of the nodes that new frames led to lately. */
+void nltp_thread_forget(struct nltp_thread *thread);
 /* For return addresses, through the thread's own small cache: no atomic access, and it stays near the processor. The caller has
  * emptied it when the generation of the object list changed. `last`: the entry of the frame inside, or NULL. The result's rule is
  * not kept where it may not be. */
@@ -282,6 +283,8 @@ struct nltp_block {
 };
 /* Takes the word of a block away and returns it. */
 struct nltp_block nltp_block_take(uintptr_t address);
+/* Empties the table, counting what was in it as missed releases. While no hook is in place. */
+void nltp_blocks_forget(void);
 uint32_t nltp_word_context(uint64_t word);
 uint32_t nltp_word_epoch(uint64_t word);
 
@@ -314,7 +317,8 @@ void nltp_record_resize_end(void *pointer, struct nltp_block old, void *result, 
 struct nltp_hook {
     const char *name;
     void *hook;
-    void **real; /* the function that the hook calls */
+    void **real;   /* the function that the hook calls; NULL: not followed */
+    bool releases; /* may release a block */
 };
 extern const struct nltp_hook nltp_hooks[] NLTP_HIDDEN;
 extern const unsigned nltp_hook_count NLTP_HIDDEN;

@@ -37,7 +37,7 @@ static inline uintptr_t stack_word(uintptr_t address) {
 
 static bool step_by_frame_pointer(struct nltp_registers *r) {
     uintptr_t bp = r->bp;
-    if (bp <= r->sp || bp - r->sp > MAX_FALLBACK_STEP || (bp & 7) != 0 || !nltp_is_mapped(bp, 16)) return false;
+    if (bp < r->sp || bp - r->sp > MAX_FALLBACK_STEP || (bp & 7) != 0 || !nltp_is_mapped(bp, 16)) return false;
     *r = (struct nltp_registers){.pc = stack_word(bp + 8), .sp = bp + 16, .bp = stack_word(bp)};
     return r->pc != 0;
 }
@@ -342,7 +342,7 @@ static NLTP_NOINLINE uint32_t walk_on(struct nltp_thread *thread, uintptr_t pc, 
     if (NLTP_UNLIKELY(thread->generation != generation)) {
         thread->generation = generation;
         thread->depth = 0;
-        nltp_rules_forget(thread);
+        nltp_thread_forget(thread);
     }
     struct nltp_thread_rule *last = &thread->no_rule;
     const struct nltp_cached_frame *outermost = thread->cached, *previous = outermost + thread->depth - 1;

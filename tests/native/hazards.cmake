@@ -1,0 +1,67 @@
+# The hazards: a test for each, named after it. Most run twice: preloaded, and as a late start in a running process.
+
+nlt_add_fixture(early_and_late)
+nlt_add_fixture(same_address_small)
+nlt_add_fixture(same_address_large)
+nlt_add_fixture(imports_before)
+nlt_add_fixture(imports_after)
+nlt_add_fixture(frames)
+enable_language(ASM)
+target_sources(fixture_frames PRIVATE fixtures/frames_by_hand.S)
+target_link_options(fixture_frames PRIVATE -s) # stripped, as distributions do
+
+foreach(hazard
+    allocation_in_signal_handlers
+    allocation_in_tls_destructors
+    constructors_before_ours_and_destructors_after_ours
+    deep_recursion
+    dlclose_and_reload_at_same_address
+    exec_starts_afresh
+    fork_while_other_thread_allocates
+    free_of_unknown_pointers_and_of_blocks_from_before_the_start
+    late_start_covers_imports
+    longjmp_over_frames
+    realloc_semantics
+    results_errno_alignment_kept
+    signal_stack_over_an_unmapped_stack
+    sixty_four_threads_lossless
+    stacks_that_are_guessed_are_marked
+    stacks_through_optimised_native_code
+    ten_thousand_threads_flat_memory
+    ucontext_stacks
+    vfork_and_posix_spawn
+)
+    nlt_add_preloaded_test(${hazard})
+    nlt_add_late_test(${hazard})
+endforeach()
+
+# Without the shim: the expectations are glibc's own.
+add_test(NAME results_errno_alignment_kept.plain COMMAND results_errno_alignment_kept plain)
+
+# Only where the shim is preloaded.
+nlt_add_preloaded_test(closes_all_descriptors)
+nlt_add_preloaded_test(memory_limit_rlimit_as)
+
+# Only where it is not.
+nlt_add_late_test(detach_restores_everything)
+nlt_add_late_test(frees_missed_between_two_sessions)
+nlt_add_late_test(install_and_detach_under_load)
+nlt_add_late_test(install_and_detach_while_libraries_come_and_go)
+
+target_link_libraries(constructors_before_ours_and_destructors_after_ours PRIVATE fixture_early_and_late)
+target_link_libraries(late_start_covers_imports PRIVATE fixture_imports_before)
+target_link_libraries(detach_restores_everything PRIVATE fixture_imports_before)
+target_link_libraries(stacks_through_optimised_native_code PRIVATE fixture_frames)
+target_link_libraries(stacks_that_are_guessed_are_marked PRIVATE fixture_frames)
+
+# setuid programs have no test: the dynamic linker ignores LD_PRELOAD there (ld.so(8), secure-execution mode), and a test would
+# have to install a setuid program as root.
+
+include(CheckLanguage)
+check_language(CXX)
+if(CMAKE_CXX_COMPILER)
+    enable_language(CXX)
+    nlt_add_preloaded_test(exceptions_thrown_through_hooks)
+    nlt_add_late_test(exceptions_thrown_through_hooks)
+    target_compile_options(exceptions_thrown_through_hooks PRIVATE -Wno-missing-field-initializers)
+endif()
