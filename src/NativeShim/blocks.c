@@ -135,27 +135,30 @@ uint32_t nltp_word_epoch(uint64_t word) {
 
 /* ---- a new session ---------------------------------------------------------------------------------------------------- */
 
-static void forget_words(uint64_t *words, uint64_t count) {
-    bool is_size = false; /* the word belongs to the block before it */
-    for (uint64_t i = 0; i < count; i++) {
-        if (i % 512 == 0 && !nltp_is_present(&words[i])) {
-            i += 511;
-            continue;
+/* `*size_at`: the word that belongs to the block before it. */
+static void forget_page(void *page, void *size_at) {
+    const uint64_t **size_word = size_at;
+    for (uint64_t *word = page, *end = word + 512; word < end; word++) {
+        uint64_t found = nltp_load(word);
+        if (found == 0) continue;
+        bool is_block = word != *size_word && nltp_word_context(found) >= NLT_CONTEXT_ROOT;
+        struct nltp_block block = {found, (found >> NLT_WORD_SIZE_SHIFT) & NLT_SIZE_ESCAPE};
+        nltp_store(word, 0);
+        if (!is_block) continue;
+        if (block.size_bytes == NLT_SIZE_ESCAPE) {
+            *size_word = word + 1;
+            block.size_bytes = word + 1 < end ? nltp_load(word + 1) : 0; /* the next page may not be there */
         }
-        uint64_t word = nltp_load(&words[i]);
-        if (word == 0) continue;
-        nltp_store(&words[i], 0);
-        struct nltp_block block = {word, (word >> NLT_WORD_SIZE_SHIFT) & NLT_SIZE_ESCAPE};
-        bool is_block = !is_size && nltp_word_context(word) >= NLT_CONTEXT_ROOT;
-        is_size = is_block && block.size_bytes == NLT_SIZE_ESCAPE;
-        if (is_size && i + 1 < count) block.size_bytes = nltp_load(&words[i + 1]);
-        if (is_block) nltp_record_missed_release(block);
+        nltp_record_missed_release(block);
     }
 }
 
 void nltp_blocks_forget(void) {
     const struct nlt_chunk *chunks = nltp_table(NLT_TABLE_CHUNKS);
     uint32_t count = nltp_load_acquire(&nltp_ledger->tables[NLT_TABLE_CHUNKS].count);
-    for (uint32_t id = 1; id < count; id++)
-        forget_words((uint64_t *)chunks[id].words, (UINT64_C(1) << NLT_CHUNK_HEAP_SHIFT) >> chunks[id].heap_shift);
+    for (uint32_t id = 1; id < count; id++) {
+        const uint64_t *size_word = NULL;
+        uint64_t bytes = ((UINT64_C(1) << NLT_CHUNK_HEAP_SHIFT) >> chunks[id].heap_shift) * 8;
+        nltp_for_each_present_page((const void *)chunks[id].words, bytes, forget_page, &size_word);
+    }
 }

@@ -108,31 +108,39 @@ static uint32_t count_values(const uintptr_t *copy, unsigned stride, uintptr_t l
     return found;
 }
 
+struct bound_search {
+    uintptr_t low, high, *copy;
+    const struct mapping *mapping;
+    uint32_t rebound, unseen;
+};
+
+static void search_page(void *page, void *context) {
+    struct bound_search *search = context;
+    struct nltp_object object;
+    if (nltp_find_object((uintptr_t)page, &object) || !copy_page((uintptr_t)page, search->copy)) return;
+    if (search->mapping->executable) search->unseen += count_values(search->copy, 1, search->low, search->high);
+    else if (search->mapping->runtime) search->rebound += rebind_page((uintptr_t)page, search->copy, search->low, search->high);
+    else search->unseen += count_values(search->copy, 8, search->low, search->high);
+}
+
 uint32_t nltp_rebind_bound_imports(void) {
     char *maps = nltp_map(MAPS_CAPACITY + 4096);
     if (maps == NULL) return 0;
-    uintptr_t *copy = (uintptr_t *)(maps + MAPS_CAPACITY);
-    uintptr_t low, high, own_stack = (uintptr_t)&low;
-    range_of_functions(&low, &high);
-    uint32_t rebound = 0, unseen = 0;
-    bool double_mapped = false;
     struct mapping mapping;
-    if (nltp_read_file("/proc/self/maps", maps, MAPS_CAPACITY - 1) <= 0) maps[0] = 0;
+    struct bound_search search = {.copy = (uintptr_t *)(maps + MAPS_CAPACITY), .mapping = &mapping};
+    uintptr_t own_stack = (uintptr_t)&search;
+    range_of_functions(&search.low, &search.high);
+    bool double_mapped = false, has_runtime = nltp_ledger->unwind_clr != 0;
+    if (!has_runtime || nltp_read_file("/proc/self/maps", maps, MAPS_CAPACITY - 1) <= 0) maps[0] = 0;
     for (const char *at = maps; read_mapping(&at, &mapping);) double_mapped |= mapping.runtime;
     for (const char *at = maps; read_mapping(&at, &mapping);) {
         bool is_own = mapping.start <= (uintptr_t)maps && (uintptr_t)maps < mapping.end;
         bool is_stack = mapping.start <= own_stack && own_stack < mapping.end;
         bool searched = double_mapped ? mapping.runtime : mapping.unnamed && mapping.end - mapping.start <= LARGEST_UNNAMED_BYTES;
         if (!searched || is_own || is_stack || (!mapping.writable && !mapping.executable)) continue;
-        for (uintptr_t page = mapping.start; page < mapping.end; page += 4096) {
-            struct nltp_object object;
-            if (!nltp_is_present((const void *)page) || nltp_find_object(page, &object) || !copy_page(page, copy)) continue;
-            if (mapping.executable) unseen += count_values(copy, 1, low, high);
-            else if (mapping.runtime) rebound += rebind_page(page, copy, low, high);
-            else unseen += count_values(copy, 8, low, high);
-        }
+        nltp_for_each_present_page((const void *)mapping.start, mapping.end - mapping.start, search_page, &search);
     }
     nltp_unmap(maps, MAPS_CAPACITY + 4096);
-    nltp_store(&nltp_ledger->losses.unseen_imports, unseen);
-    return rebound;
+    nltp_store(&nltp_ledger->losses.unseen_imports, search.unseen);
+    return search.rebound;
 }

@@ -33,16 +33,17 @@ static void mark(uint8_t *used, uint32_t epoch) {
     used[epoch] = 1;
 }
 
+static void mark_page(void *page, void *used) {
+    const uint64_t *words = page;
+    for (unsigned i = 0; i < 512; i++) mark(used, nltp_word_epoch(nltp_load(&words[i])));
+}
+
 static void mark_words(uint8_t *used) {
     const struct nlt_chunk *chunks = nltp_table(NLT_TABLE_CHUNKS);
     uint32_t count = nltp_load_acquire(&nltp_ledger->tables[NLT_TABLE_CHUNKS].count);
     for (uint32_t id = 1; id < count; id++) {
-        uint64_t words = (UINT64_C(1) << NLT_CHUNK_HEAP_SHIFT) >> chunks[id].heap_shift;
-        for (uint64_t first = 0; first < words; first += 512) {
-            const uint64_t *page = (const uint64_t *)nltp_load_acquire(&chunks[id].words) + first;
-            if (!nltp_is_present(page)) continue;
-            for (unsigned i = 0; i < 512; i++) mark(used, nltp_word_epoch(nltp_load(&page[i])));
-        }
+        uint64_t bytes = ((UINT64_C(1) << NLT_CHUNK_HEAP_SHIFT) >> chunks[id].heap_shift) * 8;
+        nltp_for_each_present_page((const void *)nltp_load_acquire(&chunks[id].words), bytes, mark_page, used);
     }
 }
 

@@ -70,9 +70,16 @@ bool nltp_is_mapped(uintptr_t start, size_t size_bytes) {
     return true;
 }
 
-bool nltp_is_present(const void *page) {
-    unsigned char present = 0;
-    return nltp_syscall3(SYS_mincore, (long)page, 4096, (long)&present) == 0 && (present & 1);
+void nltp_for_each_present_page(const void *start, size_t size_bytes, void (*visit)(void *page, void *context), void *context) {
+    enum { PAGES = 512 };
+    unsigned char present[PAGES];
+    for (size_t at = 0; at < size_bytes; at += PAGES * 4096) {
+        size_t length = size_bytes - at < PAGES * 4096 ? size_bytes - at : PAGES * 4096;
+        char *first = (char *)(uintptr_t)start + at;
+        if (nltp_syscall3(SYS_mincore, (long)first, (long)length, (long)present) != 0) continue; /* part of it was unmapped */
+        for (size_t i = 0; i < (length + 4095) / 4096; i++)
+            if (present[i] & 1) visit(first + i * 4096, context);
+    }
 }
 
 const char *nltp_file_name(const char *path) {

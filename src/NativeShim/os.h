@@ -48,8 +48,9 @@ uint64_t nltp_clock_ns(int clock);
 
 /* True when every page of [start, start + size) is mapped. Costs a system call. */
 bool nltp_is_mapped(uintptr_t start, size_t size_bytes);
-/* True when the page is in memory. A page of a shared mapping that is not must not be read: that would make it so. */
-bool nltp_is_present(const void *page);
+/* Which pages of a range are in memory: calls back for each that is, in order. A page of a shared mapping that is not must not be
+ * read: that would make it so. One system call for 512 pages. */
+void nltp_for_each_present_page(const void *start, size_t size_bytes, void (*visit)(void *page, void *context), void *context);
 
 /* ---- atomics: relaxed unless the name says otherwise --------------------------------------------------------------- */
 

@@ -38,6 +38,17 @@ endforeach()
 # Without the shim: the expectations are glibc's own.
 add_test(NAME results_errno_alignment_kept.plain COMMAND results_errno_alignment_kept plain)
 
+# Another thread runs in each window between a record and the real call.
+nlt_add_variant_test(sixty_four_threads_lossless yield)
+nlt_add_variant_test(realloc_semantics yield)
+nlt_add_variant_test(fork_while_other_thread_allocates yield)
+
+# As on a C library without _dl_find_object().
+nlt_add_variant_test(stacks_through_optimised_native_code oldlibc)
+nlt_add_variant_test(dlclose_and_reload_at_same_address oldlibc)
+nlt_add_variant_test(allocation_in_signal_handlers oldlibc)
+nlt_add_variant_test(fork_while_other_thread_allocates oldlibc)
+
 # Only where the shim is preloaded.
 nlt_add_preloaded_test(closes_all_descriptors)
 nlt_add_preloaded_test(memory_limit_rlimit_as)
