@@ -107,14 +107,22 @@ static NLTP_NOINLINE struct nltp_block take_close(uintptr_t address) {
     return take_at(word, address, &fine);
 }
 
-bool nltp_block_put(uintptr_t address, size_t size_bytes, uint32_t context, uint32_t epoch) {
+static inline enum nltp_put outcome(bool put) {
+    return NLTP_LIKELY(put) ? NLTP_PUT : NLTP_NO_MEMORY;
+}
+
+static NLTP_NOINLINE enum nltp_put put_over(uint64_t *word, uintptr_t address, uint64_t size, uint32_t context, uint32_t epoch) {
+    if (!is_word_of(nltp_load(word), address)) return outcome(put_close(address, size, context, epoch));
+    if ((uintptr_t)nltp_tls.last_recorded == address) return NLTP_PUT_ALREADY;
+    nltp_record_missed_release(take_at(word, address, &coarse));
+    return outcome(put_at(word, address, size, context, epoch, &coarse));
+}
+
+enum nltp_put nltp_block_put(uintptr_t address, size_t size_bytes, uint32_t context, uint32_t epoch) {
     uint64_t *word = make_word(address, &coarse, nltp_directory);
-    if (NLTP_UNLIKELY(word == NULL)) return false;
-    if (NLTP_UNLIKELY(nltp_load(word) != 0)) {
-        if (!is_word_of(nltp_load(word), address)) return put_close(address, size_bytes, context, epoch);
-        nltp_record_missed_release(take_at(word, address, &coarse));
-    }
-    return put_at(word, address, size_bytes, context, epoch, &coarse);
+    if (NLTP_UNLIKELY(word == NULL)) return NLTP_NO_MEMORY;
+    if (NLTP_UNLIKELY(nltp_load(word) != 0)) return put_over(word, address, size_bytes, context, epoch);
+    return outcome(put_at(word, address, size_bytes, context, epoch, &coarse));
 }
 
 struct nltp_block nltp_block_take(uintptr_t address) {

@@ -17,9 +17,11 @@ static inline void put(void *pointer, size_t size_bytes, uint32_t epoch, uintptr
         return;
     }
     uint32_t context = nltp_walk(thread, return_address, (uintptr_t)(hook_frame + 2), hook_frame[0]);
-    if (NLTP_LIKELY(nltp_block_put((uintptr_t)pointer, size_bytes, context, epoch))) {
+    enum nltp_put put = nltp_block_put((uintptr_t)pointer, size_bytes, context, epoch);
+    if (NLTP_LIKELY(put == NLTP_PUT)) {
         nltp_totals_allocated(thread, context, size_bytes);
-    } else {
+        nltp_tls.last_recorded = pointer;
+    } else if (put == NLTP_NO_MEMORY) {
         nltp_add(&nltp_ledger->losses.dropped_blocks, 1);
     }
     nltp_thread_leave(thread);

@@ -166,6 +166,7 @@ struct nltp_thread {
  * linker reserves for every library. */
 struct nltp_tls {
     struct nltp_thread *thread; /* NULL: not prepared */
+    void *last_recorded;        /* the block that the thread recorded last */
     uint32_t quiet;             /* >0: allocations are not recorded */
     uint32_t scope;             /* entry of the scope that the thread runs in */
     uint8_t finalizer;          /* the runtime's finalizer thread */
@@ -274,8 +275,10 @@ void nltp_contexts_init(void);
 
 /* ---- blocks.c ------------------------------------------------------------------------------------------------------ */
 
-/* Puts the word of a block down; false: no memory for its chunk (counted). */
-bool nltp_block_put(uintptr_t address, size_t size_bytes, uint32_t context, uint32_t epoch);
+enum nltp_put { NLTP_PUT, NLTP_NO_MEMORY, NLTP_PUT_ALREADY };
+/* Puts the word of a block down. NLTP_PUT_ALREADY: the thread's own last record was of this block, so the function that was
+ * called had called a hooked one in turn, which has recorded it. */
+enum nltp_put nltp_block_put(uintptr_t address, size_t size_bytes, uint32_t context, uint32_t epoch);
 
 struct nltp_block {
     uint64_t word; /* 0: not a tracked block */

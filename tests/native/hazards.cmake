@@ -53,6 +53,9 @@ nlt_add_variant_test(fork_while_other_thread_allocates oldlibc)
 nlt_add_preloaded_test(closes_all_descriptors)
 nlt_add_preloaded_test(memory_limit_rlimit_as)
 
+# Programs that run themselves under the shim.
+nlt_add_test(shared_ledger)
+
 # Only where it is not.
 nlt_add_late_test(detach_restores_everything)
 nlt_add_late_test(frees_missed_between_two_sessions)
@@ -73,6 +76,7 @@ check_language(CXX)
 if(CMAKE_CXX_COMPILER)
     enable_language(CXX)
     nlt_add_preloaded_test(exceptions_thrown_through_hooks)
+    nlt_add_test(other_allocators)
     nlt_add_late_test(exceptions_thrown_through_hooks)
     target_compile_options(exceptions_thrown_through_hooks PRIVATE -Wno-missing-field-initializers)
 endif()
