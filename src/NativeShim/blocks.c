@@ -30,7 +30,7 @@ static NLTP_NOINLINE uint64_t *make_chunk(uintptr_t address, const struct grain 
     uint64_t *slot = &((uint64_t *)nltp_table(grain->directory))[address >> NLT_CHUNK_HEAP_SHIFT];
     uint64_t found = nltp_load_acquire(slot);
     if (found != 0) return (uint64_t *)found;
-    if (!nltp_ledger_reserve(slot, sizeof *slot)) return NULL;
+    if (!nltp_ledger_reserve_piece(slot, sizeof *slot)) return NULL;
     uint64_t file_offset;
     uint64_t *chunk = nltp_ledger_chunk(grain->words * 8, &file_offset);
     if (chunk == NULL) return NULL;
@@ -55,7 +55,7 @@ static inline uint64_t *make_word(uintptr_t address, const struct grain *grain, 
     if (NLTP_UNLIKELY(chunk == NULL)) chunk = make_chunk(address, grain);
     if (NLTP_UNLIKELY(chunk == NULL)) return NULL;
     uint64_t *word = word_in(chunk, address, grain);
-    return NLTP_LIKELY(nltp_ledger_reserve(word, sizeof *word)) ? word : NULL;
+    return NLTP_LIKELY(nltp_ledger_reserve_word(word)) ? word : NULL;
 }
 
 static inline uint64_t quarter_of(uintptr_t address) {
@@ -95,7 +95,14 @@ static struct nltp_block take_at(uint64_t *word, uintptr_t address, const struct
     return block;
 }
 
+/* The fine directory, unlike the coarse one, is there only where it is needed. */
+static bool have_fine_directory(void) {
+    size_t size = NLT_DIRECTORY_ENTRIES * sizeof(uint64_t);
+    return nltp_load(&any_fine_chunk) || nltp_shared_start != 0 || nltp_ledger_reserve_piece(nltp_table(NLT_TABLE_FINE_DIRECTORY), size);
+}
+
 static NLTP_NOINLINE bool put_close(uintptr_t address, uint64_t size, uint32_t context, uint32_t epoch) {
+    if (!have_fine_directory()) return false;
     uint64_t *word = make_word(address, &fine, nltp_table(NLT_TABLE_FINE_DIRECTORY));
     return word != NULL && put_at(word, address, size, context, epoch, &fine);
 }
@@ -103,7 +110,7 @@ static NLTP_NOINLINE bool put_close(uintptr_t address, uint64_t size, uint32_t c
 static NLTP_NOINLINE struct nltp_block take_close(uintptr_t address) {
     uint64_t *chunk = chunk_at(nltp_table(NLT_TABLE_FINE_DIRECTORY), address);
     uint64_t *word = chunk == NULL ? NULL : word_in(chunk, address, &fine);
-    if (word == NULL || !is_word_of(nltp_load(word), address)) return (struct nltp_block){0, 0};
+    if (word == NULL || !nltp_ledger_has_word(word) || !is_word_of(nltp_load(word), address)) return (struct nltp_block){0, 0};
     return take_at(word, address, &fine);
 }
 
@@ -129,6 +136,7 @@ struct nltp_block nltp_block_take(uintptr_t address) {
     uint64_t *chunk = chunk_at(nltp_directory, address);
     if (NLTP_UNLIKELY(chunk == NULL)) return (struct nltp_block){0, 0};
     uint64_t *word = word_in(chunk, address, &coarse);
+    if (NLTP_UNLIKELY(!nltp_ledger_has_word(word))) return (struct nltp_block){0, 0};
     if (NLTP_LIKELY(is_word_of(nltp_load(word), address))) return take_at(word, address, &coarse);
     return NLTP_UNLIKELY(nltp_load(&any_fine_chunk)) ? take_close(address) : (struct nltp_block){0, 0};
 }

@@ -1,14 +1,17 @@
 /* The tables' two homes, with one layout.
  *
- * Private: one reservation of anonymous memory, in which untouched pages cost nothing; chunks are mapped as the heap grows.
+ * Private: one reservation of anonymous memory that becomes readable piece by piece as the tables grow, because a dump writes all
+ * that is readable, touched or not (createdump, unlike the kernel, knows no MADV_DONTDUMP); chunks are mapped as the heap grows.
  * Shared: a file that is sized once, with room for a number of chunks behind the tables, so that another process can read it,
  * also after this one was killed. Its memory is reserved before it is written (a full disk becomes a counter, not a SIGBUS), and
  * its descriptor is closed at once: a program that closes all descriptors must not make us write to somebody else's file. */
 #define _GNU_SOURCE
 #include "shim.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
 
 struct nlt_header *nltp_ledger;
@@ -62,22 +65,60 @@ static uint64_t size_of_tables(unsigned share) {
     return size;
 }
 
+/* ---- pieces of the tables, made usable when they are first needed --------------------------------------------------------- */
+
+#define GRANULE_BYTES UINT64_C(65536)
+
+static uintptr_t tables_start;
+static uint64_t tables_bytes;
+static uint8_t *granules; /* 1: usable */
+
+/* Private: the piece becomes readable and writable. Shared: the kernel is asked for its pages (madvise(2), MADV_POPULATE_WRITE,
+ * Linux 5.14), because a write that finds none would be a SIGBUS. */
+static bool make_usable(uintptr_t start) {
+    if (nltp_shared_start != 0) return nltp_syscall3(SYS_madvise, (long)start, (long)GRANULE_BYTES, 23) == 0;
+    return nltp_syscall3(SYS_mprotect, (long)start, (long)GRANULE_BYTES, PROT_READ | PROT_WRITE) == 0;
+}
+
+bool nltp_ledger_reserve_piece(const void *place, size_t size_bytes) {
+    uintptr_t offset = (uintptr_t)place - tables_start;
+    if (offset >= tables_bytes) return true; /* memory of its own */
+    for (uintptr_t granule = offset / GRANULE_BYTES; granule <= (offset + size_bytes - 1) / GRANULE_BYTES; granule++) {
+        if (nltp_load(&granules[granule]) != 0) continue;
+        if (!make_usable(tables_start + granule * GRANULE_BYTES)) return false;
+        nltp_store(&granules[granule], 1);
+    }
+    return true;
+}
+
+bool nltp_ledger_has_piece(const void *place) {
+    return nltp_load(&granules[((uintptr_t)place - tables_start) / GRANULE_BYTES]) != 0;
+}
+
 /* ---- the shared home ----------------------------------------------------------------------------------------------------- */
 
 #define SHARED_CHUNK_BYTES (UINT64_C(8) << 30) /* live words of 32 GB of heap */
-#define GRANULE_BYTES UINT64_C(65536)
 
 static uint64_t shared_bytes, next_chunk_offset;
-static uint8_t *reserved_granules;
 
 static bool is_failure(long result) {
     return result < 0 && result > -4096;
 }
 
+/* Back to where nothing was tried. */
+static void forget_shared(void) {
+    if (nltp_shared_start != 0) nltp_unmap((void *)nltp_shared_start, shared_bytes);
+    nltp_shared_start = tables_start = 0;
+    nltp_may_write = &may_write_private;
+}
+
 static struct nlt_header *open_shared(const char *path, uint64_t table_bytes, int *error) {
     shared_bytes = table_bytes + SHARED_CHUNK_BYTES;
     long fd = nltp_syscall6(SYS_openat, AT_FDCWD, (long)path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600, 0, 0);
-    long result = is_failure(fd) ? fd : nltp_syscall3(SYS_ftruncate, fd, (long)shared_bytes, 0);
+    struct rlimit limit = {.rlim_cur = RLIM_INFINITY};
+    nltp_syscall3(SYS_getrlimit, RLIMIT_FSIZE, (long)&limit, 0);
+    long result = fd; /* a file over the limit would be a signal, and the program's end */
+    if (!is_failure(fd)) result = shared_bytes > limit.rlim_cur ? -EFBIG : nltp_syscall3(SYS_ftruncate, fd, (long)shared_bytes, 0);
     if (!is_failure(result))
         result = nltp_syscall6(SYS_mmap, 0, (long)shared_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
     if (!is_failure(fd)) nltp_syscall3(SYS_close, fd, 0, 0);
@@ -86,28 +127,28 @@ static struct nlt_header *open_shared(const char *path, uint64_t table_bytes, in
         return NULL;
     }
     nltp_syscall3(SYS_madvise, result, (long)shared_bytes, MADV_DONTDUMP);
-    reserved_granules = nltp_map(shared_bytes / GRANULE_BYTES);
+    granules = nltp_map(shared_bytes / GRANULE_BYTES + 1);
     uint32_t *gate = nltp_map(4096);
-    if (reserved_granules == NULL || gate == NULL) return NULL;
+    if (granules == NULL || gate == NULL) return NULL;
     if (is_failure(nltp_syscall3(SYS_madvise, (long)gate, 4096, MADV_WIPEONFORK))) return NULL;
     *gate = 1;
     nltp_may_write = gate;
     next_chunk_offset = table_bytes;
-    nltp_shared_start = (uintptr_t)result;
+    nltp_shared_start = tables_start = (uintptr_t)result;
+    tables_bytes = shared_bytes;
     return (struct nlt_header *)result;
 }
 
-/* Asks the kernel for the pages (madvise(2), MADV_POPULATE_WRITE, Linux 5.14) in pieces, once each. */
-bool nltp_ledger_reserve_shared(const void *place, size_t size_bytes) {
-    uintptr_t offset = (uintptr_t)place - nltp_shared_start;
-    if (offset >= shared_bytes) return true; /* not in the file */
-    for (uintptr_t granule = offset / GRANULE_BYTES; granule <= (offset + size_bytes - 1) / GRANULE_BYTES; granule++) {
-        if (nltp_load(&reserved_granules[granule]) != 0) continue;
-        long start = (long)(nltp_shared_start + granule * GRANULE_BYTES);
-        if (nltp_syscall3(SYS_madvise, start, (long)GRANULE_BYTES, 23 /* MADV_POPULATE_WRITE */) != 0) return false;
-        nltp_store(&reserved_granules[granule], 1);
-    }
-    return true;
+static struct nlt_header *reserve_private(uint64_t table_bytes) {
+    table_bytes = (table_bytes + GRANULE_BYTES - 1) & ~(GRANULE_BYTES - 1);
+    long result = nltp_syscall6(SYS_mmap, 0, (long)table_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (is_failure(result)) return NULL;
+    nltp_syscall3(SYS_madvise, result, (long)table_bytes, MADV_DONTDUMP);
+    granules = nltp_map(table_bytes / GRANULE_BYTES + 1);
+    if (granules == NULL) return NULL;
+    tables_start = (uintptr_t)result;
+    tables_bytes = table_bytes;
+    return (struct nlt_header *)result;
 }
 
 static void *take_shared_chunk(size_t size_bytes, uint64_t *file_offset) {
@@ -132,16 +173,15 @@ void nltp_ledger_chunk_unused(void *chunk, size_t size_bytes) {
 }
 
 static bool lay_out(struct nlt_header *ledger, unsigned share) {
-    if (!nltp_ledger_reserve(ledger, sizeof *ledger)) return false;
+    if (!nltp_ledger_reserve_piece(ledger, sizeof *ledger)) return false;
     uint64_t offset = round_to_page(sizeof(struct nlt_header));
     for (int id = 0; id < NLT_TABLE_COUNT; id++) {
         struct table_plan p = plan(id, share);
         ledger->tables[id] =
             (struct nlt_table){.offset_bytes = offset, .entry_bytes = p.entry_bytes, .capacity = p.capacity, .count = 1};
-        if (!nltp_ledger_reserve((char *)ledger + offset, p.entry_bytes)) return false;
+        if (!nltp_ledger_reserve_piece((char *)ledger + offset, p.entry_bytes)) return false;
         offset += round_to_page((uint64_t)p.entry_bytes * p.capacity);
     }
-    ledger->tables[NLT_TABLE_PENDING].count = NLTP_MAX_THREADS;
     ledger->tables[NLT_TABLE_DIRECTORY].count = (uint32_t)NLT_DIRECTORY_ENTRIES;
     ledger->tables[NLT_TABLE_FINE_DIRECTORY].count = (uint32_t)NLT_DIRECTORY_ENTRIES;
     return true;
@@ -155,10 +195,14 @@ bool nltp_ledger_create(enum nlt_mode mode, const char *shared_path, int *error)
     if (shared_path != NULL) {
         ledger = open_shared(shared_path, size_of_tables(share), error);
     } else {
-        for (; share <= 6 && (ledger = nltp_map(size_of_tables(share))) == NULL; share += 2) {
+        for (; share <= 6 && (ledger = reserve_private(size_of_tables(share))) == NULL; share += 2) {
         }
     }
-    if (ledger == NULL || !lay_out(ledger, share)) return false;
+    if (ledger == NULL || !lay_out(ledger, share)) {
+        if (shared_path != NULL && *error == 0) *error = ENOSPC;
+        forget_shared();
+        return false;
+    }
     ledger->version = NLT_LEDGER_VERSION;
     ledger->header_bytes = sizeof(struct nlt_header);
     ledger->size_bytes = size_of_tables(share);
@@ -172,6 +216,9 @@ bool nltp_ledger_create(enum nlt_mode mode, const char *shared_path, int *error)
     nltp_store_release(&nltp_ledger, ledger);
     nltp_nodes = nltp_table(NLT_TABLE_CONTEXTS);
     nltp_epochs_init();
+    /* Looked into at any address; a shared home's has room for what is written, and reads as zero elsewhere. */
+    size_t directory_bytes = NLT_DIRECTORY_ENTRIES * sizeof(uint64_t);
+    if (nltp_shared_start == 0 && !nltp_ledger_reserve_piece(nltp_table(NLT_TABLE_DIRECTORY), directory_bytes)) return false;
     nltp_gate = shared_path != NULL ? nltp_may_write + 1 : &ledger->recording;
     nltp_store_release(&nltp_directory, (uint64_t *)nltp_table(NLT_TABLE_DIRECTORY));
     return true;
@@ -187,7 +234,7 @@ uint32_t nltp_table_take(enum nlt_table_id id, uint32_t entries) {
     do {
         if (entries > table->capacity - first) return 0;
         const char *place = (const char *)nltp_table(id) + (uint64_t)first * table->entry_bytes;
-        if (!nltp_ledger_reserve(place, (size_t)entries * table->entry_bytes)) return 0;
+        if (!nltp_ledger_reserve_piece(place, (size_t)entries * table->entry_bytes)) return 0;
     } while (!nltp_cas(&table->count, &first, first + entries));
     return first;
 }

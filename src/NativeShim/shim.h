@@ -38,11 +38,18 @@ uint32_t nltp_string(const char *text);
 /* Memory for live words, zeroed; NULL when there is none. *file_offset: where it is in the file of a shared home. */
 void *nltp_ledger_chunk(size_t size_bytes, uint64_t *file_offset);
 void nltp_ledger_chunk_unused(void *chunk, size_t size_bytes);
-/* False when memory at `place` cannot be had: writing there would end the process. In a private home it always can. */
-bool nltp_ledger_reserve_shared(const void *place, size_t size_bytes);
+/* Before a place in the tables is first read or written. False: it cannot be had. */
+bool nltp_ledger_reserve_piece(const void *place, size_t size_bytes);
+/* The same for a live word, which may lie in the shared home's file; a private chunk's always can be had. */
 extern uintptr_t nltp_shared_start NLTP_HIDDEN; /* 0: private home */
-static inline bool nltp_ledger_reserve(const void *place, size_t size_bytes) {
-    return NLTP_LIKELY(nltp_shared_start == 0) || nltp_ledger_reserve_shared(place, size_bytes);
+static inline bool nltp_ledger_reserve_word(const uint64_t *word) {
+    return NLTP_LIKELY(nltp_shared_start == 0) || nltp_ledger_reserve_piece(word, sizeof *word);
+}
+
+/* False: no block was ever put there. In a shared home even a look would need a page, and could end the process. */
+bool nltp_ledger_has_piece(const void *place);
+static inline bool nltp_ledger_has_word(const uint64_t *word) {
+    return NLTP_LIKELY(nltp_shared_start == 0) || nltp_ledger_has_piece(word);
 }
 
 /* ---- epochs.c ------------------------------------------------------------------------------------------------------ */

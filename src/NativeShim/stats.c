@@ -44,8 +44,9 @@ static struct nlt_thread sum_of_threads(void) {
         sum.untracked_frees += nltp_load(&threads[id].untracked_frees);
         sum.approximate_stacks += nltp_load(&threads[id].approximate_stacks);
         sum.broken_stacks += nltp_load(&threads[id].broken_stacks);
-        add_pending(&sum, &pending[id]);
     }
+    uint32_t pending_count = nltp_load_acquire(&nltp_ledger->tables[NLT_TABLE_PENDING].count);
+    for (uint32_t id = 0; id < pending_count; id++) add_pending(&sum, &pending[id]);
     return sum;
 }
 

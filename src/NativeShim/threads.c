@@ -36,13 +36,14 @@ static struct nltp_thread *pool_take(void) {
     struct nltp_thread *thread = nltp_map(sizeof *thread);
     if (thread == NULL) return NULL;
     uint32_t id = nltp_table_take(NLT_TABLE_THREADS, 1);
-    struct nlt_pending *pending = (struct nlt_pending *)nltp_table(NLT_TABLE_PENDING) + id;
-    if (id == 0 || !nltp_ledger_reserve(pending, sizeof *pending)) {
+    uint32_t pending = id != 0 ? nltp_table_take(NLT_TABLE_PENDING, 1) : 0;
+    if (pending == 0) {
         nltp_unmap(thread, sizeof *thread);
         return NULL;
     }
     thread->entry = (struct nlt_thread *)nltp_table(NLT_TABLE_THREADS) + id;
-    thread->pending = pending;
+    thread->pending = (struct nlt_pending *)nltp_table(NLT_TABLE_PENDING) + pending;
+    nltp_store_release(&thread->pending->thread, id);
     return thread;
 }
 

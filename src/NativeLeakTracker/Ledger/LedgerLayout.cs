@@ -210,11 +210,12 @@ internal readonly struct PendingEntry
     public const int SlotCount = 128;
 
     public readonly uint Version;
-    public readonly Reserved15 Reserved;
+    public readonly uint Thread;
+    public readonly Reserved14 Reserved;
     public readonly Slots128 Slots;
 
-    [System.Runtime.CompilerServices.InlineArray(15)]
-    internal struct Reserved15
+    [System.Runtime.CompilerServices.InlineArray(14)]
+    internal struct Reserved14
     {
         private uint _element;
     }

@@ -61,11 +61,16 @@ internal sealed unsafe class LedgerReader
     public CaptureCounters SumCounters()
     {
         CaptureCounters sum = default;
-        ReadOnlySpan<ThreadEntry> threads = Threads;
+        // Every thread entry has one entry here, which says whose it is as soon as it counts anything.
         ReadOnlySpan<PendingEntry> pending = Table<PendingEntry>(TableId.Pending);
-        for (int i = 0; i < threads.Length; i++)
+        ReadOnlySpan<ThreadEntry> threads = Threads;
+        for (int i = 0; i < pending.Length; i++)
         {
-            sum += SumThread(in threads[i], in pending[i]);
+            uint thread = Volatile.Read(ref Unsafe.AsRef(in pending[i].Thread));
+            if ((thread != 0 || i == 0) && thread < threads.Length)
+            {
+                sum += SumThread(in threads[(int)thread], in pending[i]);
+            }
         }
 
         return sum;

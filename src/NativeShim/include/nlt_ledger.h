@@ -220,9 +220,10 @@ struct nlt_pending_slot {
     int64_t peak_net_bytes;         /* highest allocated - freed since the slot was taken                                */
 };
 static_assert(sizeof(struct nlt_pending_slot) == 32, "layout");
-struct nlt_pending {                /* entry i belongs to thread entry i                                                 */
+struct nlt_pending {
     uint32_t version;
-    uint32_t reserved[15];
+    uint32_t thread;                /* whose it is; entry 0 is the shared thread entry's, in others 0 means not yet       */
+    uint32_t reserved[14];
     struct nlt_pending_slot slots[NLT_PENDING_SLOTS];
 };
 static_assert(sizeof(struct nlt_pending) == 4160, "layout");
