@@ -1,14 +1,14 @@
 /* The calling-context tree, and the managed code bodies that its nodes stand for.
  *
- * Nodes are found by (parent, pc, flags) in a hash that grows by levels: level n has 2^(10 + n) chains, new nodes enter the
+ * Nodes are found by (parent, pc, flags) in a hash that grows by levels: level n has 2^(13 + n) chains, new nodes enter the
  * newest level, and a look-up goes from the newest to the oldest. Nothing is ever moved, so nobody waits: an insertion is one
  * compare-and-swap on the head of a chain. Two threads that meet a new context while a level is being added can both make
  * it; readers merge equal stacks. */
 #define _GNU_SOURCE
 #include "shim.h"
 
-#define FIRST_LEVEL_BITS 10
-#define LEVELS 18
+#define FIRST_LEVEL_BITS 13
+#define LEVELS 15
 
 struct index {
     uint32_t *levels[LEVELS];

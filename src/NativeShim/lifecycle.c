@@ -11,7 +11,17 @@
 static pthread_mutex_t control_lock = PTHREAD_MUTEX_INITIALIZER; /* never taken by a hook */
 static bool hooks_in_place;
 
+/* No control function may be half done in the child: the thread that would finish it is not there. */
+static void before_fork(void) {
+    pthread_mutex_lock(&control_lock);
+}
+
+static void after_fork_in_parent(void) {
+    pthread_mutex_unlock(&control_lock);
+}
+
 static void after_fork_in_child(void) {
+    pthread_mutex_unlock(&control_lock);
     if (*nltp_may_write == 0) return;
     nltp_ledger->pid = nltp_getpid();
     nltp_threads_after_fork();
@@ -47,7 +57,7 @@ static bool begin(enum nlt_mode mode) {
     if (dladdr((void *)begin, &self) != 0) nltp_ledger->shim_base = (uint64_t)(uintptr_t)self.dli_fbase;
     nltp_contexts_init();
     nltp_threads_init();
-    pthread_atfork(NULL, NULL, after_fork_in_child);
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
     return true;
 }
 

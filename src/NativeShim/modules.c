@@ -66,11 +66,13 @@ static bool find_listed(const struct listing *list, uintptr_t pc, struct nltp_ob
 
 /* Most addresses that no object holds are managed code, and always will be: an address is asked for anew only when it could be
  * the first of an object that was loaded since, that is, when it is not near one that was looked for lately. */
+#define LATELY 64
+static uintptr_t lately[LATELY];
+
 static NLTP_NOINLINE bool find_by_listing(uintptr_t pc, struct nltp_object *object) {
-    static uintptr_t lately[64];
     struct listing *list = nltp_load_acquire(&listing);
     if (list != NULL && list->generation == nltp_module_generation() && find_listed(list, pc, object)) return true;
-    uintptr_t *missed = &lately[(pc >> 16) % 64];
+    uintptr_t *missed = &lately[(pc >> 16) % LATELY];
     bool stale = list == NULL || list->generation != nltp_module_generation();
     if (!stale && nltp_load(missed) == pc >> 16) return false;
     if (nltp_tls.listing) return false;
@@ -161,9 +163,12 @@ static void mark_unloaded(void) {
     }
 }
 
-/* The marks first: a thread that empties its caches for the new generation must not find the old modules in force. */
+/* The first step has objects listed anew: the old listing points to what dlclose() has freed. The second follows the marks: a thread
+ * that empties its caches for it must not find the old modules in force. */
 void nltp_modules_unloaded(void) {
+    nltp_add(&generation, 1);
     if (nltp_ledger != NULL) mark_unloaded();
+    for (unsigned i = 0; i < LATELY; i++) nltp_store(&lately[i], 0); /* the next object may lie where this one did */
     nltp_add(&generation, 1);
 }
 

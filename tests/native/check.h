@@ -106,6 +106,11 @@ MAYBE_UNUSED static void start(int argc, char **argv) {
     CHECK_EQUAL(shim.ledger->magic, NLT_LEDGER_MAGIC);
 }
 
+/* The engine that doubts its own walks (NLT_VERIFY_WALKS) counts here; the others never do. */
+__attribute__((destructor)) static void check_walks(void) {
+    if (shim.ledger != NULL) CHECK_EQUAL(shim.ledger->losses.walk_differences, 0);
+}
+
 /* ---- reading the ledger --------------------------------------------------------------------------------------------- */
 
 MAYBE_UNUSED static const void *table(enum nlt_table_id id) {

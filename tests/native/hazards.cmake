@@ -18,6 +18,7 @@ foreach(hazard
     dlclose_and_reload_at_same_address
     exec_starts_afresh
     fork_while_other_thread_allocates
+    fork_while_scopes_are_opened
     free_of_unknown_pointers_and_of_blocks_from_before_the_start
     late_start_covers_imports
     longjmp_over_frames
@@ -42,6 +43,21 @@ add_test(NAME results_errno_alignment_kept.plain COMMAND results_errno_alignment
 nlt_add_variant_test(sixty_four_threads_lossless yield)
 nlt_add_variant_test(realloc_semantics yield)
 nlt_add_variant_test(fork_while_other_thread_allocates yield)
+
+# Every stack is compared with one that is walked afresh.
+foreach(hazard
+    allocation_in_signal_handlers
+    allocation_in_tls_destructors
+    deep_recursion
+    dlclose_and_reload_at_same_address
+    longjmp_over_frames
+    signal_stack_over_an_unmapped_stack
+    sixty_four_threads_lossless
+    stacks_through_optimised_native_code
+    ucontext_stacks
+)
+    nlt_add_variant_test(${hazard} verify)
+endforeach()
 
 # As on a C library without _dl_find_object().
 nlt_add_variant_test(stacks_through_optimised_native_code oldlibc)
