@@ -16,6 +16,10 @@ static const struct grain fine = {NLT_TABLE_FINE_DIRECTORY, NLT_FINE_HEAP_SHIFT,
 
 static uint64_t any_fine_chunk; /* 0 as long as no allocator puts blocks that close */
 
+static inline uint64_t *directory_of(const struct grain *grain) {
+    return grain->directory == NLT_TABLE_DIRECTORY ? nltp_directory : nltp_fine_directory;
+}
+
 static inline uint64_t *chunk_at(const uint64_t *directory, uintptr_t address) {
     if (NLTP_UNLIKELY(address >> NLT_ADDRESS_BITS)) return NULL;
     return (uint64_t *)nltp_load_acquire(&directory[address >> NLT_CHUNK_HEAP_SHIFT]);
@@ -27,10 +31,9 @@ static inline uint64_t *word_in(uint64_t *chunk, uintptr_t address, const struct
 
 static NLTP_NOINLINE uint64_t *make_chunk(uintptr_t address, const struct grain *grain) {
     if (address >> NLT_ADDRESS_BITS) return NULL;
-    uint64_t *slot = &((uint64_t *)nltp_table(grain->directory))[address >> NLT_CHUNK_HEAP_SHIFT];
+    uint64_t *slot = &directory_of(grain)[address >> NLT_CHUNK_HEAP_SHIFT];
     uint64_t found = nltp_load_acquire(slot);
     if (found != 0) return (uint64_t *)found;
-    if (!nltp_ledger_reserve_piece(slot, sizeof *slot)) return NULL;
     uint64_t file_offset;
     uint64_t *chunk = nltp_ledger_chunk(grain->words * 8, &file_offset);
     if (chunk == NULL) return NULL;
@@ -68,12 +71,12 @@ static inline bool is_word_of(uint64_t word, uintptr_t address) {
 /* The word behind a block's own, which holds a size that does not fit. */
 static uint64_t *find_size_word(uintptr_t address, const struct grain *grain) {
     uintptr_t next = address + ((uintptr_t)1 << grain->shift);
-    return word_in(chunk_at(nltp_table(grain->directory), next), next, grain);
+    return word_in(chunk_at(directory_of(grain), next), next, grain);
 }
 
 static bool put_at(uint64_t *word, uintptr_t address, uint64_t size, uint32_t context, uint32_t epoch, const struct grain *grain) {
     if (NLTP_UNLIKELY(size >= NLT_SIZE_ESCAPE)) {
-        uint64_t *wide = make_word(address + ((uintptr_t)1 << grain->shift), grain, nltp_table(grain->directory));
+        uint64_t *wide = make_word(address + ((uintptr_t)1 << grain->shift), grain, directory_of(grain));
         if (wide == NULL) return false;
         nltp_store(wide, size);
         size = NLT_SIZE_ESCAPE;
@@ -98,17 +101,17 @@ static struct nltp_block take_at(uint64_t *word, uintptr_t address, const struct
 /* The fine directory, unlike the coarse one, is there only where it is needed. */
 static bool have_fine_directory(void) {
     size_t size = NLT_DIRECTORY_ENTRIES * sizeof(uint64_t);
-    return nltp_load(&any_fine_chunk) || nltp_shared_start != 0 || nltp_ledger_reserve_piece(nltp_table(NLT_TABLE_FINE_DIRECTORY), size);
+    return nltp_load(&any_fine_chunk) || nltp_shared_start != 0 || nltp_ledger_reserve_piece(nltp_fine_directory, size);
 }
 
 static NLTP_NOINLINE bool put_close(uintptr_t address, uint64_t size, uint32_t context, uint32_t epoch) {
     if (!have_fine_directory()) return false;
-    uint64_t *word = make_word(address, &fine, nltp_table(NLT_TABLE_FINE_DIRECTORY));
+    uint64_t *word = make_word(address, &fine, nltp_fine_directory);
     return word != NULL && put_at(word, address, size, context, epoch, &fine);
 }
 
 static NLTP_NOINLINE struct nltp_block take_close(uintptr_t address) {
-    uint64_t *chunk = chunk_at(nltp_table(NLT_TABLE_FINE_DIRECTORY), address);
+    uint64_t *chunk = chunk_at(nltp_fine_directory, address);
     uint64_t *word = chunk == NULL ? NULL : word_in(chunk, address, &fine);
     if (word == NULL || !nltp_ledger_has_word(word) || !is_word_of(nltp_load(word), address)) return (struct nltp_block){0, 0};
     return take_at(word, address, &fine);

@@ -86,8 +86,15 @@ static inline bool ready(void) {
 
 #define ENOMEM_STATUS 12
 
+/* Before a real allocation: a block that a hook records from inside it is not recorded twice. Whatever this thread recorded earlier has
+ * nothing to do with it; should its address come back, a release went unseen. */
+static inline void begin_allocation(void) {
+    nltp_tls.last_recorded = NULL;
+}
+
 __attribute__((flatten)) void *nltp_hook_malloc(size_t size) {
     if (NLTP_UNLIKELY(!ready())) return bootstrap_take(size);
+    begin_allocation();
     void *pointer = real.malloc(size);
     nltp_record_allocation(pointer, size, NLTP_CALLER);
     return pointer;
@@ -95,6 +102,7 @@ __attribute__((flatten)) void *nltp_hook_malloc(size_t size) {
 
 void *nltp_hook_calloc(size_t count, size_t size) {
     if (NLTP_UNLIKELY(!ready())) return bootstrap_take(count * size); /* static memory is zero already */
+    begin_allocation();
     void *pointer = real.calloc(count, size);
     nltp_record_allocation(pointer, count * size, NLTP_CALLER); /* no overflow: calloc failed then */
     return pointer;
@@ -102,6 +110,7 @@ void *nltp_hook_calloc(size_t count, size_t size) {
 
 void *nltp_hook_aligned_alloc(size_t alignment, size_t size) {
     if (NLTP_UNLIKELY(!ready())) return NULL;
+    begin_allocation();
     void *pointer = real.aligned_alloc(alignment, size);
     nltp_record_allocation(pointer, size, NLTP_CALLER);
     return pointer;
@@ -109,6 +118,7 @@ void *nltp_hook_aligned_alloc(size_t alignment, size_t size) {
 
 void *nltp_hook_memalign(size_t alignment, size_t size) {
     if (NLTP_UNLIKELY(!ready() || real.memalign == NULL)) return NULL;
+    begin_allocation();
     void *pointer = real.memalign(alignment, size);
     nltp_record_allocation(pointer, size, NLTP_CALLER);
     return pointer;
@@ -116,6 +126,7 @@ void *nltp_hook_memalign(size_t alignment, size_t size) {
 
 void *nltp_hook_valloc(size_t size) {
     if (NLTP_UNLIKELY(!ready() || real.valloc == NULL)) return NULL;
+    begin_allocation();
     void *pointer = real.valloc(size);
     nltp_record_allocation(pointer, size, NLTP_CALLER);
     return pointer;
@@ -123,6 +134,7 @@ void *nltp_hook_valloc(size_t size) {
 
 void *nltp_hook_pvalloc(size_t size) {
     if (NLTP_UNLIKELY(!ready() || real.pvalloc == NULL)) return NULL;
+    begin_allocation();
     void *pointer = real.pvalloc(size);
     nltp_record_allocation(pointer, size, NLTP_CALLER);
     return pointer;
@@ -130,6 +142,7 @@ void *nltp_hook_pvalloc(size_t size) {
 
 int nltp_hook_posix_memalign(void **result, size_t alignment, size_t size) {
     if (NLTP_UNLIKELY(!ready())) return ENOMEM_STATUS;
+    begin_allocation();
     int status = real.posix_memalign(result, alignment, size);
     if (status == 0) nltp_record_allocation(*result, size, NLTP_CALLER);
     return status;
@@ -145,6 +158,7 @@ static void *resize_bootstrap(void *pointer, size_t size) {
 static inline void *resize(void *pointer, size_t size, uintptr_t return_address, const uintptr_t *hook_frame) {
     if (NLTP_UNLIKELY(!ready() || is_bootstrap(pointer))) return resize_bootstrap(pointer, size);
     struct nltp_block old = nltp_record_resize_begin(pointer);
+    begin_allocation();
     void *result = real.realloc(pointer, size);
     nltp_record_resize_end(pointer, old, result, size, return_address, hook_frame);
     return result;
@@ -203,6 +217,7 @@ typedef void (*releasing_operator)(void *, uintptr_t, uintptr_t);
 
 #define DEFINE_allocates(name)                                                                                          \
     static void *nltp_hook_##name(size_t size, uintptr_t a, uintptr_t b) {                                             \
+        begin_allocation();                                                                                            \
         void *pointer = ((allocating_operator)nltp_real_##name)(size, a, b);                                           \
         nltp_record_allocation(pointer, size, NLTP_CALLER);                                                            \
         return pointer;                                                                                                \

@@ -17,6 +17,7 @@
 struct nlt_header *nltp_ledger;
 struct nlt_context *nltp_nodes;
 uint64_t *nltp_directory;
+uint64_t *nltp_fine_directory;
 uintptr_t nltp_shared_start;
 
 static uint32_t may_write_private = 1;
@@ -182,9 +183,22 @@ static bool lay_out(struct nlt_header *ledger, unsigned share) {
         if (!nltp_ledger_reserve_piece((char *)ledger + offset, p.entry_bytes)) return false;
         offset += round_to_page((uint64_t)p.entry_bytes * p.capacity);
     }
-    ledger->tables[NLT_TABLE_DIRECTORY].count = (uint32_t)NLT_DIRECTORY_ENTRIES;
-    ledger->tables[NLT_TABLE_FINE_DIRECTORY].count = (uint32_t)NLT_DIRECTORY_ENTRIES;
+    uint32_t entries = nltp_shared_start != 0 ? 1 : (uint32_t)NLT_DIRECTORY_ENTRIES;
+    ledger->tables[NLT_TABLE_DIRECTORY].count = ledger->tables[NLT_TABLE_FINE_DIRECTORY].count = entries;
     return true;
+}
+
+/* The directories are looked into at any address, which in a file takes a page even to find nothing there: where the file system
+ * is full, that look would be a SIGBUS. Beside a shared home they are private; its readers go by the list of chunks. */
+static uint64_t *make_directories(void) {
+    const size_t size = NLT_DIRECTORY_ENTRIES * sizeof(uint64_t);
+    if (nltp_shared_start != 0) {
+        nltp_fine_directory = nltp_map(size);
+        return nltp_fine_directory != NULL ? nltp_map(size) : NULL;
+    }
+    nltp_fine_directory = nltp_table(NLT_TABLE_FINE_DIRECTORY); /* usable when it is needed */
+    uint64_t *directory = nltp_table(NLT_TABLE_DIRECTORY);
+    return nltp_ledger_reserve_piece(directory, size) ? directory : NULL;
 }
 
 bool nltp_ledger_create(enum nlt_mode mode, const char *shared_path, int *error) {
@@ -216,11 +230,10 @@ bool nltp_ledger_create(enum nlt_mode mode, const char *shared_path, int *error)
     nltp_store_release(&nltp_ledger, ledger);
     nltp_nodes = nltp_table(NLT_TABLE_CONTEXTS);
     nltp_epochs_init();
-    /* Looked into at any address; a shared home's has room for what is written, and reads as zero elsewhere. */
-    size_t directory_bytes = NLT_DIRECTORY_ENTRIES * sizeof(uint64_t);
-    if (nltp_shared_start == 0 && !nltp_ledger_reserve_piece(nltp_table(NLT_TABLE_DIRECTORY), directory_bytes)) return false;
+    uint64_t *directory = make_directories();
+    if (directory == NULL) return false;
     nltp_gate = shared_path != NULL ? nltp_may_write + 1 : &ledger->recording;
-    nltp_store_release(&nltp_directory, (uint64_t *)nltp_table(NLT_TABLE_DIRECTORY));
+    nltp_store_release(&nltp_directory, directory);
     return true;
 }
 

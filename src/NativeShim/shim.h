@@ -19,6 +19,7 @@ extern struct nlt_header *nltp_ledger NLTP_HIDDEN;
 extern struct nlt_context *nltp_nodes NLTP_HIDDEN;
 extern struct nlt_scope *nltp_scopes NLTP_HIDDEN;
 extern uint64_t *nltp_directory NLTP_HIDDEN;
+extern uint64_t *nltp_fine_directory NLTP_HIDDEN;
 
 /* 1 while this process may write the tables. A page of its own that a fork's child finds zeroed, where the home is shared: the
  * child has its own heap, and the tables are not its. (A vforked child shares the heap, and finds 1.) */
