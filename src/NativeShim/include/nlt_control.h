@@ -17,7 +17,7 @@ enum nlt_status {
 int nlt_abi_version(void);
 
 /* Puts the hooks in place, once; they record nothing until a scope is open. Under LD_PRELOAD they already are, and so is
- * recording. Cost: about half a millisecond. */
+ * recording. Cost: some milliseconds; more where other threads load the machine. */
 int nlt_install(void);
 
 /* Takes the hooks out again (frees last) and ends the session. No effect under LD_PRELOAD. */
