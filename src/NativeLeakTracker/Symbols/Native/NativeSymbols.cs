@@ -7,19 +7,29 @@ namespace NativeLeaks.Symbols.Native;
 /// </summary>
 internal sealed class NativeSymbols : ICodeImage, IDisposable
 {
+    // Compilers inline some tens of levels deep; a hostile file claims any number.
+    private const int MaxInlined = 256;
+
     private readonly MemoryAllowance _memory = new();
     private readonly SymbolProblems _problems = new();
+    private readonly SymbolSettings _settings;
+    private readonly DebugFileSearch _search;
     private readonly ElfFile? _file;
     private readonly MachineCode? _code;
+    private readonly List<ElfFile> _supplements = [];
+    private ElfFile? _debugFile;
     private ElfSymbolTable? _table;
     private UnwindExtents? _extents;
     private ImportSlots? _imports;
-    private bool _hasSymbolTable;
+    private DwarfInfo? _dwarf;
+    private string? _advice;
+    private bool _hasSymbolTable, _hasSearched, _hasLookedForDwarf;
 
     private NativeSymbols(string path, SymbolSettings settings)
     {
         Path = path;
-        _ = settings;
+        _settings = settings;
+        _search = new DebugFileSearch(settings, _memory, _problems);
         _file = ElfFile.TryOpen(path, _memory, _problems);
         _code = _file is null ? null : new MachineCode(_file, _memory);
     }
@@ -30,6 +40,12 @@ internal sealed class NativeSymbols : ICodeImage, IDisposable
     /// <summary>What identifies its build, in lower-case hexadecimal digits.</summary>
     public string? BuildId => _file?.BuildId;
 
+    /// <summary>Whether there is neither a symbol table but that of exported functions nor debug information, here or elsewhere.</summary>
+    public bool IsStripped => _file is not null && Table is not null && !_hasSymbolTable && Dwarf is null;
+
+    /// <summary>How to get the symbols of a stripped library, in one line; null for others.</summary>
+    public string? Advice => IsStripped ? _advice ??= new InstallAdvice().For(Path, BuildId) : null;
+
     /// <summary>What was damaged, refused or skipped: one line each.</summary>
     public IReadOnlyList<string> Problems => _problems.Lines;
 
@@ -37,14 +53,60 @@ internal sealed class NativeSymbols : ICodeImage, IDisposable
     public static NativeSymbols Open(string path, SymbolSettings settings) => new(path, settings);
 
     /// <summary>Closes the files; nothing new is read after.</summary>
-    public void Dispose() => _file?.Dispose();
+    public void Dispose()
+    {
+        _file?.Dispose();
+        _debugFile?.Dispose();
+        foreach (ElfFile supplement in _supplements)
+        {
+            supplement.Dispose();
+        }
+    }
 
     /// <summary>
     /// The functions at an address, innermost first: those that were inlined there, then the one that they are in. Empty when
     /// nothing is known.
     /// </summary>
-    public IReadOnlyList<SourceFrame> Find(ulong address) =>
-        Table.Find(address) is { } function ? [new SourceFrame(function.Name, null, 0, false)] : [];
+    public IReadOnlyList<SourceFrame> Find(ulong address)
+    {
+        if (_file is null)
+        {
+            return [];
+        }
+
+        if (Dwarf is not { } dwarf || dwarf.UnitAt(address) is not { } unit)
+        {
+            return Table.Find(address) is { } function ? [new SourceFrame(function.Name, null, 0, false)] : [];
+        }
+
+        DwarfScopes scopes = dwarf.ScopesOf(unit);
+        DwarfLines lines = dwarf.LinesOf(unit);
+        (int File, int Line) place = lines.Find(address) ?? (-1, 0);
+        int index = scopes.Find(address);
+        if (index < 0)
+        {
+            // Code that debug information does not call a function: assembler's, or what the linker made.
+            string? name = Table.Find(address)?.Name;
+            string? file = FileOf(lines, place.File);
+            return name is null && file is null ? [] : [new SourceFrame(name, file, place.Line, false)];
+        }
+
+        List<SourceFrame> frames = [];
+        for (int depth = 0; index >= 0 && depth <= MaxInlined; depth++)
+        {
+            DwarfScope scope = scopes[index];
+            frames.Add(new SourceFrame(NameOf(dwarf, unit, scope, address), FileOf(lines, place.File), place.Line, scope.IsInlined));
+            place = (scope.CallFile, scope.CallLine);
+            index = scope.Parent;
+        }
+
+        if (index >= 0)
+        {
+            _problems.Add(Path, $"more than {MaxInlined} functions inlined into each other; the outer ones are left out");
+        }
+
+        return frames;
+    }
 
     public ReadOnlySpan<byte> CodeAt(ulong address, int maxBytes) => _code is null ? [] : _code.At(address, maxBytes);
 
@@ -55,6 +117,21 @@ internal sealed class NativeSymbols : ICodeImage, IDisposable
 
     public string? ImportAt(ulong slot) => _file is null ? null : (_imports ??= ImportSlots.Read(_file)).NameAt(slot);
 
+    private string? FileOf(DwarfLines lines, int file) => lines.PathOf(file) is { } path ? _settings.Map(path) : null;
+
+    // Without a linkage name, that of the symbol tells more, if it is about the same function: it has the namespace in it.
+    private string? NameOf(DwarfInfo dwarf, DwarfUnit unit, in DwarfScope scope, ulong address)
+    {
+        DwarfName name = dwarf.NameOf(scope.Entry);
+        if (name.IsLinkageName || scope.IsInlined || (name.Text is not null && unit.HasPlainNames))
+        {
+            return name.Text;
+        }
+
+        FunctionExtent? symbol = Table.Find(scope.Start);
+        return symbol?.Start == scope.Start || name.Text is null && symbol?.Contains(address) == true ? symbol.Value.Name : name.Text;
+    }
+
     private ElfSymbolTable Table
     {
         get
@@ -63,12 +140,58 @@ internal sealed class NativeSymbols : ICodeImage, IDisposable
             {
                 _table = new ElfSymbolTable();
                 _hasSymbolTable = _file is not null && _table.Add(_file);
+                if (!_hasSymbolTable && DebugFile is { } file)
+                {
+                    _hasSymbolTable = _table.Add(file);
+                }
             }
 
             return _table;
         }
     }
 
-    /// <summary>Whether no symbol table but that of exported functions was found, and no debug information.</summary>
-    public bool IsStripped => Table is not null && !_hasSymbolTable;
+    private DwarfInfo? Dwarf
+    {
+        get
+        {
+            if (!_hasLookedForDwarf && _file is not null)
+            {
+                _hasLookedForDwarf = true;
+                ElfFile? file = DwarfSections.AreIn(_file) ? _file : DebugFile;
+                if (file is not null && DwarfSections.AreIn(file))
+                {
+                    var code = new CodeRegions(_file);
+                    _dwarf = new DwarfInfo(file, code, _problems, () => OpenSupplement(file, code));
+                }
+            }
+
+            return _dwarf;
+        }
+    }
+
+    private ElfFile? DebugFile
+    {
+        get
+        {
+            if (!_hasSearched && _file is not null)
+            {
+                _hasSearched = true;
+                _debugFile = _search.Find(_file);
+            }
+
+            return _debugFile;
+        }
+    }
+
+    private DwarfInfo? OpenSupplement(ElfFile file, CodeRegions code)
+    {
+        if (_search.FindSupplement(file) is not { } supplement)
+        {
+            return null;
+        }
+
+        // A supplement has no supplement.
+        _supplements.Add(supplement);
+        return new DwarfInfo(supplement, code, _problems, static () => null);
+    }
 }
