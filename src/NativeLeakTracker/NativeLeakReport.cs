@@ -129,19 +129,44 @@ public enum LeakFrameKind
 
 /// <summary>One frame of a stack.</summary>
 /// <param name="Kind">What it belongs to.</param>
-/// <param name="Method">Type, method and parameter types; or the native function; or null where nothing is known.</param>
+/// <param name="Method">Type, method and parameter types as the source has them; or the native function, demangled; or null
+/// where nothing is known.</param>
 /// <param name="Module">File name of the assembly or library; null where nothing is known.</param>
-/// <param name="Offset">Bytes into the function, or into the module where the function is not known. Null for managed frames.</param>
-/// <param name="Approximate">Found by a frame pointer alone: frames between this one and the one above may be missing.</param>
-/// <param name="Cut">Frames outside this one could not be found or were too many.</param>
-public sealed record LeakFrame(
-    LeakFrameKind Kind,
-    string? Method,
-    string? Module,
-    long? Offset,
-    bool Approximate,
-    bool Cut)
+public sealed record LeakFrame(LeakFrameKind Kind, string? Method, string? Module)
 {
+    /// <summary>
+    /// The name as the file has it, where <see cref="Method"/> reads otherwise: the method of a state machine, a mangled name.
+    /// Null where they are the same.
+    /// </summary>
+    public string? Symbol { get; init; }
+
+    /// <summary>Bytes into the function, or into the module where the function is not known. Null for managed frames.</summary>
+    public long? Offset { get; init; }
+
+    /// <summary>Source file, with its folder where that is known; null without debug information.</summary>
+    public string? File { get; init; }
+
+    /// <summary>Line in <see cref="File"/>; null where it is not known.</summary>
+    public int? Line { get; init; }
+
+    /// <summary>Where the source can be read, if the debug information carries SourceLink.</summary>
+    public string? Link { get; init; }
+
+    /// <summary>The compiler inlined the function into the next frame; the debug information says so.</summary>
+    public bool Inlined { get; init; }
+
+    /// <summary>
+    /// Not on the stack, but put back: the call in the next frame leads to the frame before by this function alone, which was
+    /// left by a jump or inlined.
+    /// </summary>
+    public bool Inferred { get; init; }
+
+    /// <summary>Found by a frame pointer alone: frames between this one and the one above may be missing.</summary>
+    public bool Approximate { get; init; }
+
+    /// <summary>Frames outside this one could not be found or were too many.</summary>
+    public bool Cut { get; init; }
+
     /// <summary>The method, or module and offset, as one text.</summary>
     public override string ToString() => Method ?? (Module is null ? "?" : $"{Module}+0x{Offset ?? 0:x}");
 }

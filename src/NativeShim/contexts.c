@@ -59,7 +59,8 @@ static inline uint64_t mix(uint64_t a, uint64_t b) {
 
 static bool is_code(const struct nlt_code *code, const struct nltp_code_identity *identity) {
     return code->start == identity->start && code->method == identity->method && code->flags == identity->flags &&
-           nltp_equal((const char *)nltp_table(NLT_TABLE_STRINGS) + code->name, identity->name);
+           nltp_equal((const char *)nltp_table(NLT_TABLE_STRINGS) + code->name, identity->name) &&
+           (!(code->flags & NLT_CODE_COLLECTIBLE) || code->token == 0 || nltp_clr_is_image(code->image, identity));
 }
 
 static uint32_t find_code(const struct nltp_code_identity *identity, uint64_t hash) {
@@ -70,8 +71,8 @@ static uint32_t find_code(const struct nltp_code_identity *identity, uint64_t ha
     return 0;
 }
 
-/* Start and descriptor do not identify code that can be collected: the next dynamic method may get both. Its name is part of
- * the identity then, and was copied while the code was on a stack. */
+/* Start and descriptor do not identify code that can be collected: the next dynamic method or assembly may get both. The name, or
+ * the assembly, is part of the identity then, and was copied while the code was on a stack. */
 uint32_t nltp_code_id(uintptr_t pc) {
     struct nltp_code_identity identity;
     if (!nltp_clr_identify(pc, &identity)) return 0;
@@ -79,6 +80,8 @@ uint32_t nltp_code_id(uintptr_t pc) {
     uint32_t id = find_code(&identity, hash);
     if (id != 0) return id;
     uint32_t name = identity.name[0] != 0 ? nltp_string(identity.name) : 0;
+    uint32_t image = nltp_clr_image(&identity);
+    uint32_t bounds = identity.bounds_bytes != 0 ? nltp_blob(identity.bounds, identity.bounds_bytes) : 0;
     id = nltp_table_take(NLT_TABLE_CODES, 1);
     if (id == 0) return 0;
     struct nlt_code *code = (struct nlt_code *)nltp_table(NLT_TABLE_CODES) + id;
@@ -88,6 +91,11 @@ uint32_t nltp_code_id(uintptr_t pc) {
     code->kind = identity.kind;
     code->flags = identity.flags;
     code->name = name;
+    code->token = identity.token;
+    code->image = image;
+    code->rva = identity.rva;
+    code->bounds = bounds;
+    code->bounds_bytes = bounds != 0 ? identity.bounds_bytes : 0;
     uint32_t level = nltp_load_acquire(&code_index.newest);
     uint32_t *chain = chain_of(&code_index, level, hash);
     uint32_t head = nltp_load_acquire(chain);

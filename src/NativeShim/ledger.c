@@ -48,6 +48,8 @@ static struct table_plan plan(enum nlt_table_id id, unsigned share) {
     case NLT_TABLE_PENDING: return (struct table_plan){sizeof(struct nlt_pending), NLTP_MAX_THREADS};
     case NLT_TABLE_DIRECTORY:
     case NLT_TABLE_FINE_DIRECTORY: return (struct table_plan){8, (uint32_t)NLT_DIRECTORY_ENTRIES};
+    case NLT_TABLE_IMAGES: return (struct table_plan){sizeof(struct nlt_image), 1u << 14};
+    case NLT_TABLE_BLOBS: return (struct table_plan){1, (1u << 26) >> share};
     case NLT_TABLE_COUNT: break;
     }
     return (struct table_plan){0, 0};
@@ -250,6 +252,13 @@ uint32_t nltp_table_take(enum nlt_table_id id, uint32_t entries) {
         if (!nltp_ledger_reserve_piece(place, (size_t)entries * table->entry_bytes)) return 0;
     } while (!nltp_cas(&table->count, &first, first + entries));
     return first;
+}
+
+uint32_t nltp_blob(const void *bytes, uint32_t count) {
+    uint32_t offset = nltp_table_take(NLT_TABLE_BLOBS, count);
+    if (offset != 0) nltp_copy((char *)nltp_table(NLT_TABLE_BLOBS) + offset, bytes, count);
+    else nltp_add(&nltp_ledger->losses.uncopied_code_info, 1);
+    return offset;
 }
 
 uint32_t nltp_string(const char *text) {

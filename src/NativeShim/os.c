@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <time.h>
 
 void *nltp_map(size_t size_bytes) {
@@ -68,6 +69,11 @@ bool nltp_is_mapped(uintptr_t start, size_t size_bytes) {
         if (nltp_syscall3(SYS_mincore, (long)page, 4096, (long)&present) != 0) return false;
     }
     return true;
+}
+
+bool nltp_peek(uintptr_t from, void *to, size_t size_bytes) {
+    struct iovec local = {to, size_bytes}, remote = {(void *)from, size_bytes};
+    return nltp_syscall6(SYS_process_vm_readv, (long)nltp_getpid(), (long)&local, 1, (long)&remote, 1, 0) == (long)size_bytes;
 }
 
 void nltp_for_each_present_page(const void *start, size_t size_bytes, void (*visit)(void *page, void *context), void *context) {

@@ -48,6 +48,8 @@ uint64_t nltp_clock_ns(int clock);
 
 /* True when every page of [start, start + size) is mapped. Costs a system call. */
 bool nltp_is_mapped(uintptr_t start, size_t size_bytes);
+/* Copies from memory of this process that may not be mapped, or not be readable: false then. Costs a system call. */
+bool nltp_peek(uintptr_t from, void *to, size_t size_bytes);
 /* Which pages of a range are in memory: calls back for each that is, in order. A page of a shared mapping that is not must not be
  * read: that would make it so. One system call for 512 pages. */
 void nltp_for_each_present_page(const void *start, size_t size_bytes, void (*visit)(void *page, void *context), void *context);

@@ -1,7 +1,7 @@
 /* What the files of the shim know of each other. Names: nlt_x is exported, nltp_x crosses files, the rest is static.
  *
  *   hooks.c -> record.c -> walk.c -> rules.c -> unwind_elf.c, unwind_clr.c
- *                  |          '----> contexts.c
+ *                  |          '----> contexts.c -> identify_clr.c
  *                  '--> blocks.c, threads.c
  *   lifecycle.c: ledger.c, rebind.c, stats.c            modules.c: objects and their generation */
 #ifndef NLTP_SHIM_H
@@ -36,6 +36,8 @@ void *nltp_table(enum nlt_table_id id);
 uint32_t nltp_table_take(enum nlt_table_id id, uint32_t entries);
 /* Copies a text into the string table; 0 when it is full. Longer texts than 1,023 bytes are cut. */
 uint32_t nltp_string(const char *text);
+/* Copies bytes into the blobs; 0, and counted, when they are full. */
+uint32_t nltp_blob(const void *bytes, uint32_t count);
 /* Memory for live words, zeroed; NULL when there is none. *file_offset: where it is in the file of a shared home. */
 void *nltp_ledger_chunk(size_t size_bytes, uint64_t *file_offset);
 void nltp_ledger_chunk_unused(void *chunk, size_t size_bytes);
@@ -254,13 +256,24 @@ static inline struct nltp_thread_rule *nltp_rule_of_return(struct nltp_thread *t
 bool nltp_elf_rule(const struct nltp_object *object, uintptr_t pc, bool exact, struct nltp_rule *rule);
 bool nltp_clr_rule(uintptr_t pc, bool exact, struct nltp_rule *rule);
 
+/* identify_clr.c */
 struct nltp_code_identity {
     uintptr_t start, method, type;
+    uintptr_t module;       /* of the assembly that the token is of; 0: none */
+    uint32_t token, rva;    /* as in struct nlt_code */
     uint16_t kind, flags;
-    char name[256]; /* of dynamic methods; else empty */
+    const uint8_t *bounds;  /* as in struct nlt_code; NULL: there is none */
+    uint32_t bounds_bytes;
+    char name[256];         /* of dynamic methods; else empty */
 };
-/* Who the managed code at `pc` is. Only while that code is on a stack: it cannot be collected then. */
+/* Who the managed code at `pc` is. Only while that code is on a stack: it cannot be collected then, and neither can anything that
+ * the result points to. */
 bool nltp_clr_identify(uintptr_t pc, struct nltp_code_identity *identity);
+/* Entry of the assembly's image, made when there is none; 0: none, or table full. Under the same condition. */
+uint32_t nltp_clr_image(const struct nltp_code_identity *identity);
+/* Whether the entry still stands for the assembly that the code is of. */
+bool nltp_clr_is_image(uint32_t image, const struct nltp_code_identity *identity);
+
 /* Whether the object is the runtime, whose tables are known. */
 bool nltp_clr_is_runtime(const struct nltp_object *object);
 /* The return address that the runtime took from `slot` of this thread's stack, to stop the thread there; 0: none. */

@@ -84,6 +84,7 @@ void nltp_stats_append(void) {
     put_field(&line, "walkDifferences", losses->walk_differences);
 #endif
     put_field(&line, "missedFrees", losses->missed_frees);
+    put_field(&line, "uncopiedCodeInfo", losses->uncopied_code_info);
     put_field(&line, "threads", entries_of(NLT_TABLE_THREADS));
     put_field(&line, "modules", entries_of(NLT_TABLE_MODULES));
     put_field(&line, "pid", nltp_ledger->pid);

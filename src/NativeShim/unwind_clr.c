@@ -1,4 +1,4 @@
-/* Unwind rules and identities of managed code, from the runtime's own tables, read in place.
+/* Unwind rules of managed code, from the runtime's own tables, read in place.
  *
  *   pc -> range section       a radix map over the address space
  *      -> precompiled image   a sorted table of functions, or
@@ -11,7 +11,7 @@
 #define _GNU_SOURCE
 #include "shim.h"
 
-#include "clr_descriptor.h"
+#include "clr_code.h"
 #include "elf_dynamic.h"
 
 /* All offsets in bytes, named after the runtime's type and field. */
@@ -28,8 +28,6 @@ static struct {
     uint32_t hash_buckets, bucket_bytes, bucket_keys, bucket_values;
     uint64_t hash_value_mask;
     uint32_t slots_per_bucket;
-    uint32_t method_chunk_index, method_flags, method_alignment, chunk_bytes, chunk_type;
-    uint32_t dynamic_name;
     uintptr_t image, thread_store;  /* 0: unknown */
     uint32_t store_first, thread_next, thread_id;
 } clr;
@@ -37,13 +35,7 @@ static struct {
 enum { CLR_ABSENT, CLR_KNOWN, CLR_UNKNOWN_VERSION };
 static int clr_state;
 
-/* Reads of the runtime's memory. Pointers in the range map carry a tag in bit 0. */
-static inline uintptr_t word_at(uintptr_t address) {
-    return nltp_load((uintptr_t *)address);
-}
-static inline uint32_t half_at(uintptr_t address) {
-    return nltp_load((uint32_t *)address);
-}
+/* Pointers in the range map carry a tag in bit 0. */
 #define UNTAG(pointer) ((pointer) & ~(uintptr_t)1)
 
 /* ---- the descriptor ---------------------------------------------------------------------------------------------- */
@@ -80,30 +72,24 @@ static bool read_descriptor(const void *exported) {
         {"Bucket", "!", &clr.bucket_bytes},
         {"Bucket", "Keys", &clr.bucket_keys},
         {"Bucket", "Values", &clr.bucket_values},
-        {"MethodDesc", "ChunkIndex", &clr.method_chunk_index},
-        {"MethodDesc", "Flags", &clr.method_flags},
-        {"MethodDescChunk", "!", &clr.chunk_bytes},
-        {"MethodDescChunk", "MethodTable", &clr.chunk_type},
-        {"DynamicMethodDesc", "MethodName", &clr.dynamic_name},
     };
     for (unsigned i = 0; i < sizeof fields / sizeof fields[0]; i++)
         if (!nltp_descriptor_field(&d, fields[i].type, fields[i].field, fields[i].value)) return false;
 
-    uintptr_t mask, slots, alignment, stubs;
+    uintptr_t mask, slots, stubs;
     if (!nltp_descriptor_global(&d, "ExecutionManagerCodeRangeMapAddress", &clr.code_range_map)) return false;
     if (!nltp_descriptor_global(&d, "HashMapValueMask", &mask)) return false;
     if (!nltp_descriptor_global(&d, "HashMapSlotsPerBucket", &slots)) return false;
-    if (!nltp_descriptor_global(&d, "MethodDescAlignment", &alignment)) return false;
     if (!nltp_descriptor_global(&d, "StubCodeBlockLast", &stubs)) return false;
     clr.hash_value_mask = mask;
     clr.slots_per_bucket = (uint32_t)slots;
-    clr.method_alignment = (uint32_t)alignment;
     clr.stub_block_last = (uint32_t)stubs;
     if (!nltp_descriptor_global(&d, "ThreadStore", &clr.thread_store) ||
         !nltp_descriptor_field(&d, "ThreadStore", "FirstThreadLink", &clr.store_first) ||
         !nltp_descriptor_field(&d, "Thread", "LinkNext", &clr.thread_next) ||
         !nltp_descriptor_field(&d, "Thread", "OSId", &clr.thread_id))
         clr.thread_store = 0;
+    nltp_clr_read_identity_fields(&d);
     return true;
 }
 
@@ -124,15 +110,6 @@ void nltp_clr_object_seen(const struct nltp_object *object) {
 
 #define SECTION_COLLECTIBLE 1u
 #define SECTION_RANGE_LIST 4u
-
-struct method_code {
-    uintptr_t section, start;       /* start: of the function record's code (a funclet has its own) */
-    uintptr_t main_start;           /* of the whole body */
-    uintptr_t unwind_info;
-    uintptr_t method;               /* MethodDesc*; 0: not looked up */
-    uintptr_t entry_points;         /* precompiled: the image's hash of entry points */
-    bool collectible, precompiled;
-};
 
 /* Five levels of 256 pointers over address bits 56..17; the lowest level leads to a list of fragments. */
 static uintptr_t find_section(uintptr_t pc) {
@@ -198,7 +175,7 @@ static uint32_t find_function(uintptr_t functions, uint32_t count, uint32_t rva)
     return low;
 }
 
-static bool find_jitted(uintptr_t pc, uintptr_t heap, struct method_code *code) {
+static bool find_jitted(uintptr_t pc, uintptr_t heap, struct nltp_clr_code *code) {
     uintptr_t base = word_at(heap + clr.heap_map_base);
     uintptr_t start = find_method_start(base, word_at(heap + clr.heap_map), pc);
     if (start == 0) return false;
@@ -213,6 +190,7 @@ static bool find_jitted(uintptr_t pc, uintptr_t heap, struct method_code *code) 
     code->main_start = start;
     code->unwind_info = section_begin + half_at(function + clr.function_unwind);
     code->method = word_at(header + clr.header_method);
+    code->header = header;
     return true;
 }
 
@@ -236,7 +214,7 @@ static uintptr_t find_entry_point(uintptr_t map, uintptr_t entry_point) {
     return 0;
 }
 
-static bool find_precompiled(uintptr_t pc, uintptr_t module, struct method_code *code, bool identify) {
+static bool find_precompiled(uintptr_t pc, uintptr_t module, struct nltp_clr_code *code, bool identify) {
     uintptr_t info = word_at(module + clr.module_r2r);
     if (info == 0) return false;
     uintptr_t image = word_at(code->section + clr.section_begin);
@@ -246,6 +224,7 @@ static bool find_precompiled(uintptr_t pc, uintptr_t module, struct method_code 
     if (index == count) return false;
     uintptr_t function = function_at(functions, index);
     code->precompiled = true;
+    code->image_base = image;
     code->start = code->main_start = image + half_at(function + clr.function_begin);
     code->unwind_info = image + half_at(function + clr.function_unwind);
     if (!identify) return true;
@@ -262,9 +241,9 @@ static bool find_precompiled(uintptr_t pc, uintptr_t module, struct method_code 
     return true;
 }
 
-static bool find_code(uintptr_t pc, bool identify, struct method_code *code) {
+bool nltp_clr_find_code(uintptr_t pc, bool identify, struct nltp_clr_code *code) {
     if (nltp_load_acquire(&clr_state) != CLR_KNOWN) return false;
-    *code = (struct method_code){.section = find_section(pc)};
+    *code = (struct nltp_clr_code){.section = find_section(pc)};
     if (code->section == 0) return false;
     uint32_t flags = half_at(code->section + clr.section_flags);
     code->collectible = (flags & SECTION_COLLECTIBLE) != 0;
@@ -307,8 +286,8 @@ uintptr_t nltp_clr_hijacked(uintptr_t slot) {
     for (uintptr_t at = thread + 8; thread != 0 && at < thread + THREAD_BYTES; at += 8) {
         if ((at == thread + 8 || at % 4096 == 0) && !nltp_is_mapped(at, 8)) return 0;
         if (word_at(at) != slot) continue;
-        struct method_code code;
-        if (find_code(word_at(at - 8) - 1, false, &code)) return word_at(at - 8);
+        struct nltp_clr_code code;
+        if (nltp_clr_find_code(word_at(at - 8) - 1, false, &code)) return word_at(at - 8);
     }
     return 0;
 }
@@ -329,7 +308,7 @@ enum {
 };
 enum { UNWIND_REG_BP = 5, UNWIND_FLAG_CHAINED = 4 };
 
-static bool unwind_to_rule(const struct method_code *code, uintptr_t pc, struct nltp_rule *rule) {
+static bool unwind_to_rule(const struct nltp_clr_code *code, uintptr_t pc, struct nltp_rule *rule) {
     const uint8_t *info = (const uint8_t *)code->unwind_info;
     if ((info[0] & 7) != 1 || ((info[0] >> 3) & UNWIND_FLAG_CHAINED)) return false;
     const uint8_t *codes = info + 4;
@@ -403,43 +382,11 @@ static bool unwind_to_rule(const struct method_code *code, uintptr_t pc, struct 
 }
 
 bool nltp_clr_rule(uintptr_t pc, bool exact, struct nltp_rule *rule) {
-    struct method_code code;
+    struct nltp_clr_code code;
     /* Without the tables a frame outside every object is still managed, or a stub of the runtime's. */
-    if (!find_code(exact ? pc : pc - 1, false, &code)) return nltp_load(&clr_state) != CLR_ABSENT;
+    if (!nltp_clr_find_code(exact ? pc : pc - 1, false, &code)) return nltp_load(&clr_state) != CLR_ABSENT;
     rule->uncached = code.collectible;
     if (!unwind_to_rule(&code, exact ? pc : pc - 1, rule))
         *rule = (struct nltp_rule){.kind = NLTP_RULE_NONE, .ra_offset = -1, .uncached = code.collectible};
-    return true;
-}
-
-/* ---- identities ---------------------------------------------------------------------------------------------------- */
-
-#define METHOD_CLASSIFICATION 7u
-#define METHOD_DYNAMIC 7u /* DynamicMethod and IL stubs */
-
-bool nltp_clr_identify(uintptr_t pc, struct nltp_code_identity *identity) {
-    *identity = (struct nltp_code_identity){0};
-    struct method_code code;
-    if (!find_code(pc - 1, true, &code)) return false;
-    identity->start = code.main_start;
-    identity->method = code.method;
-    identity->kind = code.precompiled ? NLT_CODE_R2R : NLT_CODE_JIT;
-    identity->flags = code.collectible ? NLT_CODE_COLLECTIBLE : 0;
-    if (code.method == 0) return true;
-
-    uint32_t chunk_index = *(uint8_t *)(code.method + clr.method_chunk_index);
-    uintptr_t chunk = code.method - clr.chunk_bytes - (uintptr_t)chunk_index * clr.method_alignment;
-    identity->type = word_at(chunk + clr.chunk_type);
-    uint16_t flags = nltp_load((uint16_t *)(code.method + clr.method_flags));
-    if ((flags & METHOD_CLASSIFICATION) != METHOD_DYNAMIC) return true;
-
-    const char *name = (const char *)word_at(code.method + clr.dynamic_name);
-    size_t length = 0;
-    for (; name != NULL && name[length] != 0 && length < sizeof identity->name - 1; length++)
-        identity->name[length] = name[length];
-    identity->name[length] = 0;
-    bool stub = length > 7 && __builtin_memcmp(identity->name, "IL_STUB", 7) == 0;
-    identity->flags |= NLT_CODE_DYNAMIC;
-    if (stub) identity->kind = NLT_CODE_STUB;
     return true;
 }

@@ -25,6 +25,7 @@ public sealed partial class LedgerLayoutTests
         ["nlt_header"] = typeof(LedgerHeader),
         ["nlt_thread"] = typeof(ThreadEntry),
         ["nlt_module"] = typeof(ModuleEntry),
+        ["nlt_image"] = typeof(ImageEntry),
         ["nlt_code"] = typeof(CodeEntry),
         ["nlt_context"] = typeof(ContextEntry),
         ["nlt_totals"] = typeof(TotalsEntry),
@@ -53,6 +54,8 @@ public sealed partial class LedgerLayoutTests
         ["NLT_TABLE_SCOPES"] = (ulong)TableId.Scopes,
         ["NLT_TABLE_FINALIZED"] = (ulong)TableId.Finalized,
         ["NLT_TABLE_FINE_DIRECTORY"] = (ulong)TableId.FineDirectory,
+        ["NLT_TABLE_IMAGES"] = (ulong)TableId.Images,
+        ["NLT_TABLE_BLOBS"] = (ulong)TableId.Blobs,
         ["NLT_TABLE_DIRECTORY"] = (ulong)TableId.Directory,
         ["NLT_TABLE_COUNT"] = (ulong)Enum.GetValues<TableId>().Length,
 

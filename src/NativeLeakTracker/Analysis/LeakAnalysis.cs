@@ -15,7 +15,7 @@ internal static class LeakAnalysis
 {
     public static LeakFindings Judge(LedgerReader ledger, BlockFilter filter)
     {
-        var resolver = new ContextResolver(ledger);
+        using var resolver = new ContextResolver(ledger, SymbolSettings.FromEnvironment());
         var leaks = new Dictionary<string, (IReadOnlyList<ResolvedFrame> Stack, LiveGroup Group)>();
         var excluded = new Dictionary<(string Reason, string? Rule), (long Blocks, long Bytes)>();
         long liveBlocks = 0, liveBytes = 0;
@@ -32,7 +32,8 @@ internal static class LeakAnalysis
             }
 
             // Contexts differ by return address; stacks that read the same are one finding.
-            string key = string.Join('\n', stack.Select(static f => $"{f.Frame}|{f.Frame.Module}"));
+            string key = string.Join(
+                '\n', stack.Select(static f => $"{f.Frame.Symbol ?? f.Frame.ToString()}|{f.Frame.Module}|{f.Frame.File}:{f.Frame.Line}"));
             if (leaks.TryGetValue(key, out (IReadOnlyList<ResolvedFrame> Stack, LiveGroup Group) same))
             {
                 same.Group.Add(group);

@@ -3,6 +3,7 @@ using System.Reflection;
 using NativeLeaks.Capture;
 using NativeLeaks.Reports;
 using NativeLeaks.Symbols;
+using NativeLeaks.Symbols.Managed;
 
 namespace NativeLeaks.Analysis;
 
@@ -45,9 +46,9 @@ internal static class WrapperAnalysis
             "System.Private.CoreLib.dll",
             owner?.Module.Name,
             [
-                new LeakFrame(LeakFrameKind.Managed, first.Api, "System.Private.CoreLib.dll", null, false, false),
-                .. methods.Select(static m => new LeakFrame(
-                    LeakFrameKind.Managed, ManagedMethods.Describe(m), m.Module.Name, null, false, false)),
+                new LeakFrame(LeakFrameKind.Managed, first.Api, "System.Private.CoreLib.dll"),
+                .. methods.Select(static m => (Name: ReflectedNames.Describe(m), m.Module))
+                    .Select(static m => new LeakFrame(LeakFrameKind.Managed, m.Name.Text, m.Module.Name) { Symbol = m.Name.Symbol }),
             ],
             [.. blocks.Take(4).Select(static b => $"0x{b.Address:x}")]);
     }

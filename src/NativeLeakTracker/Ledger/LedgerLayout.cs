@@ -19,6 +19,8 @@ internal enum TableId
     Pending,
     Directory,
     FineDirectory,
+    Images,
+    Blobs,
 }
 
 [StructLayout(LayoutKind.Sequential)]
@@ -45,10 +47,11 @@ internal readonly struct LossCounters
     public readonly ulong WalkDifferences;
     public readonly ulong UntotalledBlocks;
     public readonly ulong UnlistedFinalized;
-    public readonly Reserved5 Reserved;
+    public readonly ulong UncopiedCodeInfo;
+    public readonly Reserved4 Reserved;
 
-    [System.Runtime.CompilerServices.InlineArray(5)]
-    internal struct Reserved5
+    [System.Runtime.CompilerServices.InlineArray(4)]
+    internal struct Reserved4
     {
         private ulong _element;
     }
@@ -65,7 +68,7 @@ internal enum CaptureMode : uint
 internal readonly struct LedgerHeader
 {
     public const ulong ExpectedMagic = 0x31475244454c544e;
-    public const uint ExpectedVersion = 1;
+    public const uint ExpectedVersion = 2;
 
     public readonly ulong Magic;
     public readonly uint Version;
@@ -81,12 +84,12 @@ internal readonly struct LedgerHeader
     public readonly uint UnwindClr;
     public readonly uint Allocator;
     public readonly LossCounters Losses;
-    public readonly Tables13 Tables;
+    public readonly Tables15 Tables;
     public readonly ulong EpochsBegun;
     public readonly ulong SharedBytes;
 
-    [System.Runtime.CompilerServices.InlineArray(13)]
-    internal struct Tables13
+    [System.Runtime.CompilerServices.InlineArray(15)]
+    internal struct Tables15
     {
         private TableEntry _element;
     }
@@ -133,7 +136,20 @@ internal enum CodeFlags : ushort
     Dynamic = 2,
 }
 
-[StructLayout(LayoutKind.Sequential, Size = 40)]
+[StructLayout(LayoutKind.Sequential, Size = 56)]
+internal readonly struct ImageEntry
+{
+    public readonly ulong Module;
+    public readonly ulong Base;
+    public readonly ulong MvidAt;
+    public readonly Guid Mvid;
+    public readonly uint Path;
+    public readonly uint Metadata;
+    public readonly uint MetadataBytes;
+    public readonly uint MethodRows;
+}
+
+[StructLayout(LayoutKind.Sequential, Size = 56)]
 internal readonly struct CodeEntry
 {
     public readonly ulong Start;
@@ -143,6 +159,11 @@ internal readonly struct CodeEntry
     public readonly CodeKind Kind;
     public readonly CodeFlags Flags;
     public readonly uint Next;
+    public readonly uint Token;
+    public readonly uint Image;
+    public readonly uint Rva;
+    public readonly uint Bounds;
+    public readonly uint BoundsBytes;
 }
 
 internal enum NodeKind : byte

@@ -28,6 +28,8 @@ internal sealed unsafe class LedgerReader
 
     public ReadOnlySpan<ModuleEntry> Modules => Table<ModuleEntry>(TableId.Modules);
 
+    public ReadOnlySpan<ImageEntry> Images => Table<ImageEntry>(TableId.Images);
+
     public ReadOnlySpan<CodeEntry> Codes => Table<CodeEntry>(TableId.Codes);
 
     public ReadOnlySpan<ContextEntry> Contexts => Table<ContextEntry>(TableId.Contexts);
@@ -39,6 +41,15 @@ internal sealed unsafe class LedgerReader
     public ReadOnlySpan<FinalizedEntry> Finalized => Table<FinalizedEntry>(TableId.Finalized);
 
     public ReadOnlySpan<ChunkEntry> Chunks => Table<ChunkEntry>(TableId.Chunks);
+
+    /// <summary>Bytes that were copied into the ledger; empty where they do not lie in it.</summary>
+    public ReadOnlySpan<byte> Blob(uint offset, uint bytes)
+    {
+        ReadOnlySpan<byte> blobs = Table<byte>(TableId.Blobs);
+        return offset != 0 && offset <= blobs.Length && bytes <= blobs.Length - offset
+            ? blobs.Slice((int)offset, (int)bytes)
+            : default;
+    }
 
     /// <summary>A text of the string table; empty for offset 0.</summary>
     public string Text(uint offset)

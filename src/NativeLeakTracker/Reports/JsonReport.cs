@@ -103,23 +103,44 @@ internal static class JsonReport
             _ => "runtime",
         });
         json.WriteString("method", frame.Method);
+        WriteIfKnown(json, "symbol", frame.Symbol);
         json.WriteString("module", frame.Module);
         if (frame.Offset is { } offset)
         {
             json.WriteNumber("offset", offset);
         }
 
-        json.WriteBoolean("inferred", false);
-        if (frame.Approximate)
+        json.WriteString("file", frame.File);
+        if (frame.Line is { } line)
         {
-            json.WriteBoolean("approximate", true);
+            json.WriteNumber("line", line);
+        }
+        else
+        {
+            json.WriteNull("line");
         }
 
-        if (frame.Cut)
-        {
-            json.WriteBoolean("cut", true);
-        }
-
+        WriteIfKnown(json, "link", frame.Link);
+        json.WriteBoolean("inferred", frame.Inferred);
+        WriteIfTrue(json, "inlined", frame.Inlined);
+        WriteIfTrue(json, "approximate", frame.Approximate);
+        WriteIfTrue(json, "cut", frame.Cut);
         json.WriteEndObject();
+    }
+
+    private static void WriteIfKnown(Utf8JsonWriter json, string name, string? value)
+    {
+        if (value is not null)
+        {
+            json.WriteString(name, value);
+        }
+    }
+
+    private static void WriteIfTrue(Utf8JsonWriter json, string name, bool value)
+    {
+        if (value)
+        {
+            json.WriteBoolean(name, true);
+        }
     }
 }

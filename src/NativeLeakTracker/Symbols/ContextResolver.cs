@@ -1,16 +1,24 @@
+using System.Reflection;
 using NativeLeaks.Ledger;
+using NativeLeaks.Symbols.Managed;
 
 namespace NativeLeaks.Symbols;
 
 /// <summary>A frame with what the analysis needs to know beyond what is shown.</summary>
-internal readonly record struct ResolvedFrame(LeakFrame Frame, ModuleRole Role, bool IsDynamicLinker);
+/// <param name="Frame">What is shown.</param>
+/// <param name="Role">What part its module plays.</param>
+/// <param name="IsDynamicLinker">Whether it is the dynamic linker's.</param>
+/// <param name="Method">The managed method, where it is safe to ask this process's runtime about it; else null.</param>
+internal readonly record struct ResolvedFrame(LeakFrame Frame, ModuleRole Role, bool IsDynamicLinker, MethodBase? Method = null);
 
-/// <summary>Turns context ids into named stacks. Caches what it resolved; not thread-safe.</summary>
-internal sealed class ContextResolver(LedgerReader ledger)
+/// <summary>Turns context ids into named stacks. Caches what it resolved; one caller at a time.</summary>
+internal sealed class ContextResolver(LedgerReader ledger, SymbolSettings settings) : IDisposable
 {
-    private readonly ManagedMethods _methods = new(ledger);
+    private readonly ManagedFrames _managed = new(ledger, settings, isThisProcess: true);
     private readonly Dictionary<uint, ResolvedFrame> _frames = [];
     private readonly Dictionary<uint, (string Path, ModuleRole Role, ElfSymbols Symbols)> _modules = [];
+
+    public void Dispose() => _managed.Dispose();
 
     /// <summary>The stack of a context, innermost frame first.</summary>
     public IReadOnlyList<ResolvedFrame> Resolve(uint context)
@@ -32,34 +40,36 @@ internal sealed class ContextResolver(LedgerReader ledger)
 
     private ResolvedFrame ResolveNode(in ContextEntry node)
     {
-        bool approximate = node.Flags.HasFlag(NodeFlags.Approximate);
-        bool cut = (node.Flags & (NodeFlags.Truncated | NodeFlags.Broken)) != 0;
-        return node.Kind switch
+        ResolvedFrame frame = node.Kind switch
         {
-            NodeKind.Managed => ManagedFrame(node, approximate, cut),
-            NodeKind.Native when node.Object != 0 => NativeFrame(node, approximate, cut),
-            _ => new ResolvedFrame(
-                new LeakFrame(LeakFrameKind.Native, $"0x{node.Pc:x}", null, null, approximate, cut),
-                ModuleRole.Other,
-                false),
+            NodeKind.Managed => ManagedFrame(node),
+            NodeKind.Native when node.Object != 0 => NativeFrame(node),
+            _ => new ResolvedFrame(new LeakFrame(LeakFrameKind.Native, $"0x{node.Pc:x}", null), ModuleRole.Other, false),
+        };
+        return frame with
+        {
+            Frame = frame.Frame with
+            {
+                Approximate = node.Flags.HasFlag(NodeFlags.Approximate),
+                Cut = (node.Flags & (NodeFlags.Truncated | NodeFlags.Broken)) != 0,
+            },
         };
     }
 
-    private ResolvedFrame ManagedFrame(in ContextEntry node, bool approximate, bool cut)
+    private ResolvedFrame ManagedFrame(in ContextEntry node)
     {
-        ManagedMethod method = _methods.Find(node.Object);
-        LeakFrameKind kind = method.IsStub ? LeakFrameKind.Runtime : LeakFrameKind.Managed;
-        return new ResolvedFrame(
-            new LeakFrame(kind, method.Name, method.Module, null, approximate, cut),
-            method.IsStub ? ModuleRole.Framework : RoleOf(method),
-            false);
+        ManagedFrame managed = _managed.Find(node.Object, InstructionOf(node));
+        var frame = new LeakFrame(managed.IsStub ? LeakFrameKind.Runtime : LeakFrameKind.Managed, managed.Name.Text, managed.Module)
+        {
+            Symbol = managed.Name.Symbol,
+            File = managed.Line is { } line ? settings.Map(line.File) : null,
+            Line = managed.Line?.Line,
+            Link = managed.Line?.Link,
+        };
+        return new ResolvedFrame(frame, managed.Role, false, managed.Method);
     }
 
-    // Dynamic methods are somebody's code, though no assembly's: they are not the framework's.
-    private static ModuleRole RoleOf(ManagedMethod method) =>
-        method.Assembly is null ? ModuleRole.Other : ModuleRoles.OfAssembly(method.Assembly);
-
-    private ResolvedFrame NativeFrame(in ContextEntry node, bool approximate, bool cut)
+    private ResolvedFrame NativeFrame(in ContextEntry node)
     {
         ModuleEntry entry = ledger.Modules[(int)node.Object];
         if (!_modules.TryGetValue(node.Object, out (string Path, ModuleRole Role, ElfSymbols Symbols) module))
@@ -68,15 +78,17 @@ internal sealed class ContextResolver(LedgerReader ledger)
             _modules[node.Object] = module = (path, ModuleRoles.OfNative(path), ElfSymbols.Read(path));
         }
 
-        // A return address can lie one past the end of a function that never returns.
-        ulong pc = node.Flags.HasFlag(NodeFlags.ExactPc) ? node.Pc : node.Pc - 1;
+        ulong pc = InstructionOf(node);
         ulong inFile = pc - entry.LoadBias;
         (string Name, long Offset)? symbol = module.Symbols.Find(inFile);
         long offset = symbol?.Offset ?? (long)inFile;
         LeakFrameKind kind = module.Role == ModuleRole.DotnetRuntime ? LeakFrameKind.Runtime : LeakFrameKind.Native;
         return new ResolvedFrame(
-            new LeakFrame(kind, symbol?.Name, Path.GetFileName(module.Path), offset + (long)(node.Pc - pc), approximate, cut),
+            new LeakFrame(kind, symbol?.Name, Path.GetFileName(module.Path)) { Offset = offset + (long)(node.Pc - pc) },
             module.Role,
             ModuleRoles.IsDynamicLinker(module.Path));
     }
+
+    // A return address can lie one past the end of a function that never returns.
+    private static ulong InstructionOf(in ContextEntry node) => node.Flags.HasFlag(NodeFlags.ExactPc) ? node.Pc : node.Pc - 1;
 }

@@ -61,12 +61,20 @@ internal static class ModuleRoles
             return ModuleRole.Framework;
         }
 
-        string location = assembly.IsDynamic ? "" : assembly.Location;
-        string? folder = Path.GetDirectoryName(location);
-        bool shared = folder is not null &&
-            (folder == s_frameworkRoot || folder.Contains("/shared/Microsoft.", StringComparison.Ordinal));
-        return shared || IsSignedByFramework(assembly) ? ModuleRole.Framework : ModuleRole.Other;
+        return IsInFrameworkFolder(assembly.IsDynamic ? "" : assembly.Location) || IsSignedByFramework(assembly)
+            ? ModuleRole.Framework
+            : ModuleRole.Other;
     }
+
+    /// <summary>The same by the assembly's file alone; null: code that is in none is somebody's.</summary>
+    public static ModuleRole OfAssemblyFile(string? path) =>
+        path is not null && (IsInFrameworkFolder(path) || Path.GetFileName(path) == "NativeLeakTracker.dll")
+            ? ModuleRole.Framework
+            : ModuleRole.Other;
+
+    private static bool IsInFrameworkFolder(string path) =>
+        Path.GetDirectoryName(path) is { Length: > 0 } folder &&
+        (folder == s_frameworkRoot || folder.Contains("/shared/Microsoft.", StringComparison.Ordinal));
 
     private static bool IsVersionedLibc(string stem) =>
         stem.StartsWith("libc-2.", StringComparison.Ordinal) || stem.StartsWith("ld-2.", StringComparison.Ordinal);

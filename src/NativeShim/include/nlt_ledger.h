@@ -31,7 +31,7 @@
 #include <stdint.h>
 
 #define NLT_LEDGER_MAGIC UINT64_C(0x31475244454c544e) /* "NTLEDRG1" */
-#define NLT_LEDGER_VERSION 1u
+#define NLT_LEDGER_VERSION 2u
 
 /* ---- tables ------------------------------------------------------------------------------------------------------ */
 
@@ -49,6 +49,8 @@ enum nlt_table_id {
     NLT_TABLE_PENDING,
     NLT_TABLE_DIRECTORY,
     NLT_TABLE_FINE_DIRECTORY,
+    NLT_TABLE_IMAGES,
+    NLT_TABLE_BLOBS,
     NLT_TABLE_COUNT
 };
 
@@ -76,7 +78,8 @@ struct nlt_loss_counters {
     uint64_t walk_differences;      /* build with NLT_VERIFY_WALKS: walks by the cache that a fresh walk contradicted    */
     uint64_t untotalled_blocks;     /* allocations that are missing in the totals of their context (table full)          */
     uint64_t unlisted_finalized;    /* releases by the finalizer thread that found no room in their table                */
-    uint64_t reserved[5];
+    uint64_t uncopied_code_info;    /* debug info or metadata of managed code that found no room, or that was not understood */
+    uint64_t reserved[4];
 };
 static_assert(sizeof(struct nlt_loss_counters) == 128, "layout");
 
@@ -100,7 +103,7 @@ struct nlt_header {
     struct nlt_table tables[NLT_TABLE_COUNT];
     uint64_t epochs_begun;
     uint64_t shared_bytes;          /* size of the file or memfd of a shared home; private: 0                            */
-    uint64_t reserved[19];
+    uint64_t reserved[13];
 };
 static_assert(offsetof(struct nlt_header, losses) == 72, "layout");
 static_assert(offsetof(struct nlt_header, tables) == 200, "layout");
@@ -141,6 +144,22 @@ struct nlt_module {
 };
 static_assert(sizeof(struct nlt_module) == 48, "layout");
 
+/* ---- images: assemblies whose code appeared in a stack ---------------------------------------------------------------- */
+
+/* What a method token is looked up in, also after the process has ended. An assembly that was loaded from a file is read from
+ * there, if the file still has the same MVID; of one that has no file (loaded from memory, or emitted) the metadata is copied. */
+struct nlt_image {
+    uint64_t module;                /* Module* in the tracked process                                                    */
+    uint64_t base;                  /* of its file in memory; emitted: of its metadata                                   */
+    uint64_t mvid_at;               /* where in memory the MVID stands: while the module lives, it tells it from another */
+    uint8_t mvid[16];               /* first GUID of the metadata                                                        */
+    uint32_t path;                  /* offset in the string table; 0: no file                                            */
+    uint32_t metadata;              /* offset in the blobs; 0: read the file                                             */
+    uint32_t metadata_bytes;
+    uint32_t method_rows;           /* methods that the metadata has: that of an emitted assembly grows                  */
+};
+static_assert(sizeof(struct nlt_image) == 56, "layout");
+
 /* ---- codes: bodies of managed code that appeared in a stack ---------------------------------------------------------- */
 
 enum nlt_code_kind {
@@ -156,13 +175,17 @@ struct nlt_code {
     uint64_t start;                 /* first byte of the body (of the main body, for a funclet)                          */
     uint64_t method;                /* MethodDesc*, 0 unknown                                                            */
     uint64_t type;                  /* MethodTable* of the declaring type, 0 unknown                                     */
-    uint32_t name;                  /* offset in the string table; 0: ask the runtime                                    */
+    uint32_t name;                  /* offset in the string table; 0: `token` of `image` has it                          */
     uint16_t kind;                  /* enum nlt_code_kind                                                                */
     uint16_t flags;
     uint32_t next;                  /* hash chain                                                                        */
-    uint32_t reserved;
+    uint32_t token;                 /* of the method, 0x06......; 0: it has none                                         */
+    uint32_t image;                 /* entry of the image that the token is of; 0: none                                  */
+    uint32_t rva;                   /* precompiled: of `start`, in the file of the image that holds the code             */
+    uint32_t bounds;                /* compiled at run time: native offset -> IL offset, as the runtime packs it (blobs)  */
+    uint32_t bounds_bytes;          /* 0: there is none                                                                  */
 };
-static_assert(sizeof(struct nlt_code) == 40, "layout");
+static_assert(sizeof(struct nlt_code) == 56, "layout");
 
 /* ---- contexts: the calling-context tree ------------------------------------------------------------------------------ */
 
