@@ -97,7 +97,8 @@ public sealed record ReportedTotals(long LiveBlocks, long LiveBytes, long Alloca
 /// <param name="Bytes">Sum of the requested sizes.</param>
 /// <param name="SmallestBytes">Smallest requested size.</param>
 /// <param name="LargestBytes">Largest requested size.</param>
-/// <param name="Api">The interop call that allocated, or the native function that was called.</param>
+/// <param name="Api">The interop call that allocated (<c>Marshal.AllocHGlobal</c>), the native function that was called, or what was
+/// marshalled.</param>
 /// <param name="Allocator">Whose code called the allocation function.</param>
 /// <param name="Owner">Who is answerable: the first assembly going outwards that is not part of the framework.</param>
 /// <param name="Stack">Frames, innermost first.</param>
@@ -112,7 +113,11 @@ public sealed record LeakGroup(
     string? Allocator,
     string? Owner,
     IReadOnlyList<LeakFrame> Stack,
-    IReadOnlyList<string> Addresses);
+    IReadOnlyList<string> Addresses)
+{
+    /// <summary>The P/Invoke declaration through which native code was reached; null when none was, or it is not known.</summary>
+    public string? Import { get; init; }
+}
 
 /// <summary>What a frame belongs to.</summary>
 public enum LeakFrameKind

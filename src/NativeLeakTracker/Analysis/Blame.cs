@@ -45,32 +45,10 @@ internal static class Blame
          First(stack, static f => f.Role is ModuleRole.Other or ModuleRole.Framework && f.Frame.Kind == LeakFrameKind.Native))
         ?.Frame.Module;
 
-    /// <summary>
-    /// What the owner called: the outermost frame below its own, so <c>Marshal.AllocHGlobal</c> rather than what that calls
-    /// in turn; a native function where the owner called one directly; null where that was the allocation function itself.
-    /// </summary>
-    public static string? Api(IReadOnlyList<ResolvedFrame> stack)
-    {
-        LeakFrame? callee = null;
-        foreach (ResolvedFrame frame in stack)
-        {
-            if (IsOwner(frame))
-            {
-                break;
-            }
-
-            if (frame.Frame.Kind != LeakFrameKind.Runtime)
-            {
-                callee = frame.Frame;
-            }
-        }
-
-        return callee?.ToString();
-    }
-
     private static bool IsStub(ResolvedFrame frame) => frame.Frame is { Kind: LeakFrameKind.Runtime, Module: null };
 
-    private static bool IsOwner(ResolvedFrame frame) =>
+    /// <summary>Somebody's own managed code.</summary>
+    public static bool IsOwner(ResolvedFrame frame) =>
         frame is { Frame.Kind: LeakFrameKind.Managed, Role: ModuleRole.Other };
 
     private static ResolvedFrame? First(IReadOnlyList<ResolvedFrame> stack, Func<ResolvedFrame, bool> condition)

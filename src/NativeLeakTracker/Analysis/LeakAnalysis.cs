@@ -15,7 +15,7 @@ internal static class LeakAnalysis
 {
     public static LeakFindings Judge(LedgerReader ledger, BlockFilter filter)
     {
-        using var resolver = new ContextResolver(ledger, SymbolSettings.FromEnvironment());
+        using var resolver = new ContextResolver(ledger, SymbolSettings.FromEnvironment(), isThisProcess: true);
         var leaks = new Dictionary<string, (IReadOnlyList<ResolvedFrame> Stack, LiveGroup Group)>();
         var excluded = new Dictionary<(string Reason, string? Rule), (long Blocks, long Bytes)>();
         long liveBlocks = 0, liveBytes = 0;
@@ -71,15 +71,22 @@ internal static class LeakAnalysis
         return Suppressions.Match([.. stack.Select(static f => f.Frame)]) is { } rule ? ("suppressed", rule) : null;
     }
 
-    private static LeakGroup Describe(IReadOnlyList<ResolvedFrame> stack, LiveGroup group) => new(
-        "unclassified",
-        group.Blocks,
-        group.Bytes,
-        group.Smallest,
-        group.Largest,
-        Blame.Api(stack),
-        Blame.Allocator(stack),
-        Blame.Owner(stack),
-        [.. stack.Select(static f => f.Frame)],
-        [.. group.Samples.Select(static a => $"0x{a:x}")]);
+    private static LeakGroup Describe(IReadOnlyList<ResolvedFrame> stack, LiveGroup group)
+    {
+        InteropCall call = InteropCall.Of(stack);
+        return new LeakGroup(
+            "unclassified",
+            group.Blocks,
+            group.Bytes,
+            group.Smallest,
+            group.Largest,
+            call.Api,
+            Blame.Allocator(stack),
+            Blame.Owner(stack),
+            [.. stack.Select(static f => f.Frame)],
+            [.. group.Samples.Select(static a => $"0x{a:x}")])
+        {
+            Import = call.Import,
+        };
+    }
 }

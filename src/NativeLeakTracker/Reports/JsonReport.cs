@@ -71,6 +71,7 @@ internal static class JsonReport
             json.WriteNumber("smallestBytes", group.SmallestBytes);
             json.WriteNumber("largestBytes", group.LargestBytes);
             json.WriteString("api", group.Api);
+            json.WriteString("import", group.Import);
             json.WriteString("allocator", group.Allocator);
             json.WriteString("owner", group.Owner);
             json.WriteStartArray("stack");

@@ -41,7 +41,9 @@ internal static class TextReport
     private static void WriteGroup(LeakGroup group, int number, TextWriter writer)
     {
         writer.WriteLine($"#{number}  {Amount(group.Blocks, group.Bytes)}   {group.Verdict}: not freed" + Sizes(group));
-        writer.WriteLine($"    allocated by {group.Api ?? "a direct call of malloc or its family"}   allocator {group.Allocator ?? "?"}   owner {group.Owner ?? "?"}");
+        string api = group.Api ?? "a direct call of malloc or its family";
+        string import = group.Import is null ? "" : $" through {group.Import}";
+        writer.WriteLine($"    allocated by {api}{import}   allocator {group.Allocator ?? "?"}   owner {group.Owner ?? "?"}");
         // Outside the first managed frame there is only what started the program or the thread.
         int outermost = group.Stack.Count;
         while (outermost > 0 && group.Stack[outermost - 1].Kind != LeakFrameKind.Managed)
@@ -96,15 +98,33 @@ internal static class TextReport
 
     private static void WriteFrame(LeakFrame frame, TextWriter writer)
     {
-        string where = frame.Method is not null && frame.Offset is { } offset ? $"+0x{offset:x}" : "";
-        string module = frame.Method is not null && frame.Module is not null ? "   " + frame.Module : "";
-        string approximate = frame.Approximate ? "   (approximate: callers above it may be missing)" : "";
-        writer.WriteLine($"    {frame}{where}{module}{approximate}");
+        bool hasLine = frame is { File: not null, Line: not null };
+        string offset = frame.Method is not null && frame.Offset is { } bytes && !hasLine ? $"+0x{bytes:x}" : "";
+        string module = frame.Method is not null && frame.Module is not null && !(hasLine && frame.Kind == LeakFrameKind.Managed)
+            ? "   " + frame.Module
+            : "";
+        string line = hasLine ? $"   {FileName(frame.File!)}:{frame.Line}" : "";
+        string mark = frame switch
+        {
+            { Approximate: true } => "   (approximate: callers above it may be missing)",
+            { Inferred: true } => "   (inferred)",
+            { Inlined: true } => "   (inlined)",
+            _ => "",
+        };
+        writer.WriteLine($"    {frame}{offset}{module}{line}{mark}");
+        if (frame.Link is not null)
+        {
+            writer.WriteLine($"        {frame.Link}");
+        }
+
         if (frame.Cut)
         {
             WriteCut(writer);
         }
     }
+
+    // Compilers on other systems leave other separators.
+    private static string FileName(string path) => path[(path.LastIndexOfAny(['/', '\\']) + 1)..];
 
     private static void WriteCut(TextWriter writer) => writer.WriteLine("    ... (outer frames are not known)");
 

@@ -1,94 +1,125 @@
-using System.Reflection;
 using NativeLeaks.Ledger;
 using NativeLeaks.Symbols.Managed;
 
 namespace NativeLeaks.Symbols;
 
-/// <summary>A frame with what the analysis needs to know beyond what is shown.</summary>
-/// <param name="Frame">What is shown.</param>
-/// <param name="Role">What part its module plays.</param>
-/// <param name="IsDynamicLinker">Whether it is the dynamic linker's.</param>
-/// <param name="Method">The managed method, where it is safe to ask this process's runtime about it; else null.</param>
-internal readonly record struct ResolvedFrame(LeakFrame Frame, ModuleRole Role, bool IsDynamicLinker, MethodBase? Method = null);
-
-/// <summary>Turns context ids into named stacks. Caches what it resolved; one caller at a time.</summary>
-internal sealed class ContextResolver(LedgerReader ledger, SymbolSettings settings) : IDisposable
+/// <summary>
+/// Turns context ids into named stacks: the frames on the stack, what was inlined into them, and what can be put back between
+/// them. Caches what it resolved; one caller at a time.
+/// </summary>
+internal sealed class ContextResolver : IDisposable
 {
-    private readonly ManagedFrames _managed = new(ledger, settings, isThisProcess: true);
-    private readonly Dictionary<uint, ResolvedFrame> _frames = [];
-    private readonly Dictionary<uint, (string Path, ModuleRole Role, ElfSymbols Symbols)> _modules = [];
+    private readonly LedgerReader _ledger;
+    private readonly SymbolSettings _settings;
+    private readonly AssemblyFiles _files;
+    private readonly ManagedFrames _managed;
+    private readonly NativeFrames _native;
+    private readonly ElidedFrames _elided;
+    private readonly Dictionary<Place, PhysicalFrame> _frames = [];
+    private readonly Dictionary<(Place Outer, Place Inner, bool ByStub), IReadOnlyList<ResolvedFrame>> _between = [];
 
-    public void Dispose() => _managed.Dispose();
+    /// <param name="ledger">The tables.</param>
+    /// <param name="settings">Where symbols may be looked for.</param>
+    /// <param name="isThisProcess">Whether the tables are those of this process, whose runtime can be asked.</param>
+    /// <param name="live">Who reads the recorded process while it lives; null when nobody does.</param>
+    public ContextResolver(LedgerReader ledger, SymbolSettings settings, bool isThisProcess, IManagedCode? live = null)
+    {
+        _ledger = ledger;
+        _settings = settings;
+        _files = new AssemblyFiles(ledger);
+        _managed = new ManagedFrames(ledger, _files, settings, isThisProcess, live);
+        _native = new NativeFrames(ledger, settings);
+        _elided = new ElidedFrames(_files, settings);
+    }
+
+    public void Dispose()
+    {
+        _native.Dispose();
+        _files.Dispose();
+    }
 
     /// <summary>The stack of a context, innermost frame first.</summary>
     public IReadOnlyList<ResolvedFrame> Resolve(uint context)
     {
-        ReadOnlySpan<ContextEntry> contexts = ledger.Contexts;
+        ReadOnlySpan<ContextEntry> contexts = _ledger.Contexts;
         List<ResolvedFrame> stack = [];
+        Place inner = default;
+        bool byStub = false;
         for (uint id = context; id > LiveWord.RootContext && id < contexts.Length; id = contexts[(int)id].Parent)
         {
-            if (!_frames.TryGetValue(id, out ResolvedFrame frame))
+            Place place = new(contexts[(int)id]);
+            if (!_frames.TryGetValue(place, out PhysicalFrame? frame))
             {
-                _frames[id] = frame = ResolveNode(contexts[(int)id]);
+                _frames[place] = frame = Mark(Name(contexts[(int)id]), place.Flags);
             }
 
-            stack.Add(frame);
+            if (frame.IsStub)
+            {
+                byStub |= frame.IsImportStub;
+            }
+            else
+            {
+                if (!_between.TryGetValue((place, inner, byStub), out IReadOnlyList<ResolvedFrame>? between))
+                {
+                    between = _elided.Between(frame, inner == default ? null : _frames[inner], byStub);
+                    _between[(place, inner, byStub)] = between;
+                }
+
+                stack.AddRange(between);
+                inner = place;
+                byStub = false;
+            }
+
+            stack.AddRange(frame.Frames);
         }
 
         return stack;
     }
 
-    private ResolvedFrame ResolveNode(in ContextEntry node)
+    private PhysicalFrame Name(in ContextEntry node)
     {
-        ResolvedFrame frame = node.Kind switch
+        // A return address can lie one past the end of a function that never returns.
+        ulong instruction = node.Flags.HasFlag(NodeFlags.ExactPc) ? node.Pc : node.Pc - 1;
+        return node.Kind switch
         {
-            NodeKind.Managed => ManagedFrame(node),
-            NodeKind.Native when node.Object != 0 => NativeFrame(node),
-            _ => new ResolvedFrame(new LeakFrame(LeakFrameKind.Native, $"0x{node.Pc:x}", null), ModuleRole.Other, false),
-        };
-        return frame with
-        {
-            Frame = frame.Frame with
-            {
-                Approximate = node.Flags.HasFlag(NodeFlags.Approximate),
-                Cut = (node.Flags & (NodeFlags.Truncated | NodeFlags.Broken)) != 0,
-            },
+            NodeKind.Managed => Managed(node, instruction),
+            NodeKind.Native when node.Object != 0 => _native.Find(node, instruction),
+            _ => new PhysicalFrame([new ResolvedFrame(new LeakFrame(LeakFrameKind.Native, $"0x{node.Pc:x}", null), ModuleRole.Other)], IsCall: false),
         };
     }
 
-    private ResolvedFrame ManagedFrame(in ContextEntry node)
+    private PhysicalFrame Managed(in ContextEntry node, ulong instruction)
     {
-        ManagedFrame managed = _managed.Find(node.Object, InstructionOf(node));
+        ManagedFrame managed = _managed.Find(node.Object, instruction);
         var frame = new LeakFrame(managed.IsStub ? LeakFrameKind.Runtime : LeakFrameKind.Managed, managed.Name.Text, managed.Module)
         {
             Symbol = managed.Name.Symbol,
-            File = managed.Line is { } line ? settings.Map(line.File) : null,
+            File = managed.Line is { } line ? _settings.Map(line.File) : null,
             Line = managed.Line?.Line,
             Link = managed.Line?.Link,
         };
-        return new ResolvedFrame(frame, managed.Role, false, managed.Method);
+        return new PhysicalFrame([new ResolvedFrame(frame, managed.Role)], !node.Flags.HasFlag(NodeFlags.ExactPc), managed);
     }
 
-    private ResolvedFrame NativeFrame(in ContextEntry node)
+    /// <summary>What the walk says of a frame holds for the function that is on the stack, the outermost of those that share it.</summary>
+    private static PhysicalFrame Mark(PhysicalFrame frame, NodeFlags flags)
     {
-        ModuleEntry entry = ledger.Modules[(int)node.Object];
-        if (!_modules.TryGetValue(node.Object, out (string Path, ModuleRole Role, ElfSymbols Symbols) module))
+        const NodeFlags Cut = NodeFlags.Truncated | NodeFlags.Broken;
+        if ((flags & (NodeFlags.Approximate | Cut)) == 0)
         {
-            string path = ledger.Text(entry.Path);
-            _modules[node.Object] = module = (path, ModuleRoles.OfNative(path), ElfSymbols.Read(path));
+            return frame;
         }
 
-        ulong pc = InstructionOf(node);
-        ulong inFile = pc - entry.LoadBias;
-        (string Name, long Offset)? symbol = module.Symbols.Find(inFile);
-        long offset = symbol?.Offset ?? (long)inFile;
-        LeakFrameKind kind = module.Role == ModuleRole.DotnetRuntime ? LeakFrameKind.Runtime : LeakFrameKind.Native;
-        return new ResolvedFrame(
-            new LeakFrame(kind, symbol?.Name, Path.GetFileName(module.Path)) { Offset = offset + (long)(node.Pc - pc) },
-            module.Role,
-            ModuleRoles.IsDynamicLinker(module.Path));
+        ResolvedFrame outermost = frame.Outermost;
+        LeakFrame marked = outermost.Frame with { Approximate = flags.HasFlag(NodeFlags.Approximate), Cut = (flags & Cut) != 0 };
+        return frame with { Frames = [.. frame.Frames.SkipLast(1), outermost with { Frame = marked }] };
     }
-
-    // A return address can lie one past the end of a function that never returns.
-    private static ulong InstructionOf(in ContextEntry node) => node.Flags.HasFlag(NodeFlags.ExactPc) ? node.Pc : node.Pc - 1;
+    /// <summary>A node without its callers: the same place in many stacks is named once.</summary>
+    private readonly record struct Place(ulong Pc, uint Object, NodeFlags Flags)
+    {
+        public Place(in ContextEntry node)
+            : this(node.Pc, node.Object, node.Flags)
+        {
+        }
+    }
 }

@@ -36,10 +36,10 @@ internal sealed class AssemblyFile : IDisposable
     public MetadataReader? Metadata { get; private set; }
 
     /// <summary>
-    /// Opens a file. Null when it is no assembly, cannot be read, or is another version than the one that ran: a token would
-    /// name another method there.
+    /// Opens a file. Null when it is no assembly, cannot be read, or is another version than the one that ran, if its MVID is
+    /// known: a token would name another method there.
     /// </summary>
-    public static AssemblyFile? Open(string path, Guid mvid)
+    public static AssemblyFile? Open(string path, Guid? mvid)
     {
         FileStream? stream = OpenFile(path);
         if (stream is null)
@@ -56,7 +56,7 @@ internal sealed class AssemblyFile : IDisposable
                 assembly.Metadata = assembly._file.GetMetadataReader();
             }
 
-            if (assembly.Metadata is { } metadata && MvidOf(metadata) == mvid)
+            if (assembly.Metadata is { } metadata && (mvid is null || MvidOf(metadata) == mvid))
             {
                 return assembly;
             }

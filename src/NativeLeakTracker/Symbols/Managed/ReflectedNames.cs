@@ -35,6 +35,11 @@ internal static class ReflectedNames
             return ShortName(type.GetElementType()!) + suffix;
         }
 
+        if (type.IsFunctionPointer)
+        {
+            return "delegate*";
+        }
+
         string name = MethodNameWriter.WithoutTick(type.Name);
         return type.IsGenericType && type.Name.Contains('`', StringComparison.Ordinal) ? name + Arguments(type.GetGenericArguments()) : name;
     }

@@ -32,7 +32,7 @@ internal sealed class SignatureTypeNames(MetadataReader metadata) : ISignatureTy
 
     public string GetModifiedType(string modifier, string unmodifiedType, bool isRequired) => unmodifiedType;
 
-    public string GetFunctionPointerType(MethodSignature<string> signature) => "IntPtr";
+    public string GetFunctionPointerType(MethodSignature<string> signature) => "delegate*";
 
     public string GetGenericInstantiation(string genericType, ImmutableArray<string> typeArguments) =>
         $"{genericType}<{string.Join(", ", typeArguments)}>";
