@@ -4,20 +4,22 @@ using System.Text.Json;
 namespace NativeLeaks.Tests;
 
 /// <summary>
-/// Stacks are exact: tests/fixtures/StackSituations allocates one block in each of some 180 situations and asks
-/// System.Diagnostics.StackTrace at the same place; the report on exit must have each of its frames, in the same order.
+/// Stacks are exact and named: tests/fixtures/StackSituations allocates one block in each of some 180 situations and asks
+/// System.Diagnostics.StackTrace at the same place; the report on exit must have each of its frames, in the same order, with
+/// the same name and line. StackSituationsUnoptimised is the same program as a Debug build compiles it.
 /// </summary>
 [TestFixture]
 [SupportedOSPlatform("linux")]
 public sealed class StackSituationTests
 {
-    private static readonly string[] s_losses = ["brokenStacks", "approximateStacks", "truncated", "dropped"];
+    private static readonly string[] s_losses = ["brokenStacks", "approximateStacks", "truncated", "dropped", "uncopiedCodeInfo"];
 
-    private static IEnumerable<TestCaseData<string, int, (string Name, string Value)[]>> Runs =>
+    private static IEnumerable<TestCaseData<string, string, int, (string Name, string Value)[]>> Runs =>
+        from program in (string[])["StackSituations", "StackSituationsUnoptimised"]
         from start in (string[])["late", "preload"]
-        from setting in s_settings
-        select new TestCaseData<string, int, (string Name, string Value)[]>(start, setting.Rehearsals, setting.Environment)
-            .SetArgDisplayNames($"{start}, {setting.Name}");
+        from setting in s_settings.Take(program == "StackSituations" ? s_settings.Length : 2)
+        select new TestCaseData<string, string, int, (string Name, string Value)[]>(program, start, setting.Rehearsals, setting.Environment)
+            .SetArgDisplayNames($"{program}, {start}, {setting.Name}");
 
     // What the JIT, the loader and the collector do otherwise.
     private static readonly (string Name, int Rehearsals, (string Name, string Value)[] Environment)[] s_settings =
@@ -37,11 +39,11 @@ public sealed class StackSituationTests
 
     [TestCaseSource(nameof(Runs))]
     public void Every_frame_of_StackTrace_is_in_the_report_and_in_order(
-        string start, int rehearsals, (string Name, string Value)[] settings)
+        string program, string start, int rehearsals, (string Name, string Value)[] settings)
     {
         using var folder = new TemporaryFolder();
         var run = ChildProcess.RunManaged(
-            "StackSituations",
+            program,
             [RepositoryPaths.NativeFixtures, folder.File("notes.json"), $"{rehearsals}"],
             [
                 .. start == "preload" ? [ChildProcess.Preload] : Array.Empty<(string, string)>(),
@@ -56,7 +58,7 @@ public sealed class StackSituationTests
             .Where(leak => leak.GetProperty("blocks").GetInt64() == 1)
             .ToLookup(leak => leak.GetProperty("bytes").GetInt64(), leak => leak.GetProperty("stack"));
         var results = JsonDocument.Parse(File.ReadAllBytes(folder.File("notes.json"))).RootElement.EnumerateArray()
-            .Select(note => (Situation: note.GetProperty("Situation").GetString()!, Difference: Compare(note, bySize)))
+            .Select(note => (Situation: note.GetProperty("Situation").GetString()!, Difference: Compare(note, bySize, program == "StackSituations")))
             .ToList();
         foreach (var (situation, difference) in results)
         {
@@ -77,7 +79,7 @@ public sealed class StackSituationTests
     }
 
     /// <summary>Null: the stacks agree. Otherwise how they differ, in words.</summary>
-    private static string? Compare(JsonElement note, ILookup<long, JsonElement> bySize)
+    private static string? Compare(JsonElement note, ILookup<long, JsonElement> bySize, bool isOptimised)
     {
         var found = bySize[note.GetProperty("Size").GetInt64()].ToList();
         if (found.Count != 1)
@@ -97,14 +99,26 @@ public sealed class StackSituationTests
         {
             string method = frame.GetProperty("Method").GetString()!, kind = frame.GetProperty("Kind").GetString()!;
             int at = stack.FindIndex(next, reported => reported.Is(method, kind));
+            if (at < 0 && kind == "pinvoke")
+            {
+                // Its caller, which tells it from others, was left by a jump.
+                at = stack.FindIndex(next, reported => reported.IsImportStub);
+                at = at >= 0 && stack[at + 1].IsFrameworks ? at : -1;
+            }
+
             if (at < 0)
             {
                 return $"{method} is missing, or in the wrong place, among\n    {string.Join("\n    ", stack)}";
             }
 
+            if (!HasLine(stack, at, frame.GetProperty("File").GetString(), frame.GetProperty("Line").GetInt32()))
+            {
+                return $"{method} stands in line {frame.GetProperty("Line")}, and not as in\n    {string.Join("\n    ", stack)}";
+            }
+
             if (kind == "pinvoke")
             {
-                next = at; // an import has no frame of its own: it stands for the native frames that it led to
+                next = at; // StackTrace names a declaration once more where native code called back
             }
             else
             {
@@ -113,15 +127,31 @@ public sealed class StackSituationTests
             }
         }
 
-        return Enumerable.Range(0, stack.Count).FirstOrDefault(at => !matched.Contains(at) && !IsExplained(stack, at, matched), -1)
+        return Enumerable.Range(0, stack.Count).FirstOrDefault(at => !matched.Contains(at) && !IsExplained(stack, at, matched, isOptimised), -1)
             is var extra and >= 0 ? $"{stack[extra]} is no frame of StackTrace" : null;
     }
 
+    /// <summary>
+    /// Of a method whose finally, filter or catch runs, StackTrace tells where the method itself stands; the report has both frames,
+    /// the part that runs further in, and between them at most what the exception has passed.
+    /// </summary>
+    private static bool HasLine(List<ReportedFrame> stack, int at, string? file, int line)
+    {
+        if (line == 0 || stack[at].IsAt(file, line))
+        {
+            return true;
+        }
+
+        int outer = stack.FindIndex(at + 1, frame => frame.Method == stack[at].Method && frame.IsAt(file, line));
+        return outer > 0 && (outer == at + 1 || stack[at..outer].Exists(static frame => frame.IsRuntimesOwn));
+    }
+
     /// <summary>Managed frames that StackTrace does not show.</summary>
-    private static bool IsExplained(List<ReportedFrame> stack, int at, HashSet<int> matched)
+    private static bool IsExplained(List<ReportedFrame> stack, int at, HashSet<int> matched, bool isOptimised)
     {
         int innermost = matched.DefaultIfEmpty(stack.Count).Min();
         return !stack[at].IsManaged
+            || (stack[at].IsInferred && (isOptimised || !stack[at].IsOwn)) // inlined or left by a jump: StackTrace does not put it back
             || at < innermost // what the innermost method called to allocate
             || stack[at].Method == stack[at - 1].Method // the method whose finally or catch runs as a funclet
             || stack[innermost..at].Exists(frame => frame.IsRuntimesOwn); // what an exception has passed, still on the stack
@@ -131,10 +161,24 @@ public sealed class StackSituationTests
     {
         private readonly string _text = frame.GetProperty("method").GetString() ?? "?";
         private readonly string? _module = frame.GetProperty("module").GetString();
+        private readonly string? _file = frame.GetProperty("file").GetString();
+        private readonly int _line = frame.GetProperty("line") is { ValueKind: JsonValueKind.Number } line ? line.GetInt32() : 0;
 
-        public string Method { get; } = WithoutArguments(frame.GetProperty("method").GetString() ?? "?");
+        /// <summary>As the assembly has it.</summary>
+        public string Method { get; } = WithoutArguments(
+            (frame.TryGetProperty("symbol", out var symbol) ? symbol : frame.GetProperty("method")).GetString() ?? "?");
 
         public bool IsManaged { get; } = frame.GetProperty("kind").GetString() == "managed";
+
+        /// <summary>A method of the program that a Debug build leaves a frame for: all but a P/Invoke's declaration.</summary>
+        public bool IsOwn => Method.StartsWith("StackSituations.", StringComparison.Ordinal) &&
+            !Method.StartsWith("StackSituations.Native.", StringComparison.Ordinal);
+
+        public bool IsInferred { get; } = frame.GetProperty("inferred").GetBoolean();
+
+        public bool IsImportStub => _text.StartsWith("IL_STUB_PInvoke", StringComparison.Ordinal);
+
+        public bool IsFrameworks => IsManaged && Method.StartsWith("System.", StringComparison.Ordinal);
 
         public bool IsRuntimesOwn => _module == "libcoreclr.so";
 
@@ -142,13 +186,19 @@ public sealed class StackSituationTests
 
         public bool Is(string method, string kind) => kind switch
         {
-            "pinvoke" => !IsManaged,
+            // The frame around a generated declaration has its name; one that was never bound was never called.
+            "pinvoke" when method.Contains("g____PInvoke|", StringComparison.Ordinal) => !IsManaged,
+            "pinvoke" when method == "StackSituations.Moments.Missing" => IsRuntimesOwn,
+            // Nobody asks which of its own imports the framework called.
+            "pinvoke" when method.StartsWith("System.", StringComparison.Ordinal) => !IsManaged,
+            "pinvoke" => IsInferred && Method == method,
             "dynamic" => IsManaged && _text == "(dynamic) " + method,
-            "collectible" => IsManaged && (Method == method || _text.StartsWith("(collectible code at ", StringComparison.Ordinal)),
             _ => IsManaged && Method == method,
         };
 
-        public override string ToString() => $"{_text} [{_module}]";
+        public bool IsAt(string? file, int line) => _file == file && _line == line;
+
+        public override string ToString() => $"{_text} [{_module}] {_file}:{_line}{(IsInferred ? " inferred" : "")}";
 
         /// <summary>Parameters and generic arguments go; the angle brackets in names that compilers make stay.</summary>
         private static string WithoutArguments(string text)

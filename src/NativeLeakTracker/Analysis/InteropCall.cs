@@ -37,8 +37,9 @@ internal readonly record struct InteropCall(string? Api, string? Import)
             framework = null;
         }
 
-        string? import = DeclarationAt(stack, owner);
+        // The declaration is the owner's innermost frame: put back or, where it is generated, on the stack.
         string? entryPoint = owner < stack.Count ? stack[owner].EntryPoint : null;
+        string? import = entryPoint is null ? null : stack[owner].Frame.Method;
         string? api = marshaller is { } m ? DescribeMarshaller(m.Frame.Method!)
             : framework is { } f ? ShortName(f.Frame.Method!)
             : native?.Frame.Method ?? entryPoint ?? native?.Frame.ToString();
@@ -55,22 +56,6 @@ internal readonly record struct InteropCall(string? Api, string? Import)
         bool isString = method.Contains("String", StringComparison.OrdinalIgnoreCase) || method.Contains("STR", StringComparison.Ordinal);
         string what = isString ? "a string" : method.Contains("Array", StringComparison.Ordinal) ? "an array" : "an";
         return $"marshaller of {what} argument";
-    }
-
-    /// <summary>The declaration is the owner's innermost frame, put back or, for a generated import, on the stack.</summary>
-    private static string? DeclarationAt(IReadOnlyList<ResolvedFrame> stack, int owner)
-    {
-        if (owner >= stack.Count)
-        {
-            return null;
-        }
-
-        if (stack[owner].EntryPoint is not null)
-        {
-            return stack[owner].Frame.Method;
-        }
-
-        return owner > 0 && stack[owner - 1].Frame.Kind == LeakFrameKind.Native ? stack[owner].Frame.Method : null;
     }
 
     /// <summary>Type and method: what a reader would look up.</summary>

@@ -16,7 +16,7 @@ internal sealed class ContextResolver : IDisposable
     private readonly NativeFrames _native;
     private readonly ElidedFrames _elided;
     private readonly Dictionary<Place, PhysicalFrame> _frames = [];
-    private readonly Dictionary<(Place Outer, Place Inner, bool ByStub), IReadOnlyList<ResolvedFrame>> _between = [];
+    private readonly Dictionary<(Place Outer, Place Inner, bool ByStub), Elided> _between = [];
 
     /// <param name="ledger">The tables.</param>
     /// <param name="settings">Where symbols may be looked for.</param>
@@ -56,21 +56,21 @@ internal sealed class ContextResolver : IDisposable
             if (frame.IsStub)
             {
                 byStub |= frame.IsImportStub;
+                stack.AddRange(frame.Frames);
             }
             else
             {
-                if (!_between.TryGetValue((place, inner, byStub), out IReadOnlyList<ResolvedFrame>? between))
+                if (!_between.TryGetValue((place, inner, byStub), out Elided? between))
                 {
                     between = _elided.Between(frame, inner == default ? null : _frames[inner], byStub);
                     _between[(place, inner, byStub)] = between;
                 }
 
-                stack.AddRange(between);
+                stack.AddRange(between.Frames);
+                stack.AddRange(between.EntryPoint is { } name ? [frame.Frames[0] with { EntryPoint = name }, .. frame.Frames.Skip(1)] : frame.Frames);
                 inner = place;
                 byStub = false;
             }
-
-            stack.AddRange(frame.Frames);
         }
 
         return stack;

@@ -2,6 +2,14 @@ using NativeLeaks.Symbols.Managed;
 
 namespace NativeLeaks.Symbols;
 
+/// <summary>What was put back inside a frame.</summary>
+/// <param name="Frames">Innermost first.</param>
+/// <param name="EntryPoint">The native function that the frame's own method stands for, where that is a generated P/Invoke.</param>
+internal sealed record Elided(IReadOnlyList<ResolvedFrame> Frames, string? EntryPoint)
+{
+    public static Elided Nothing { get; } = new([], null);
+}
+
 /// <summary>
 /// The frames that are not on the stack although their functions ran: inlined, left by a jump, or a P/Invoke's declaration.
 /// They are put back where the code leaves no other way, and marked as inferred. One caller at a time.
@@ -17,42 +25,44 @@ internal sealed class ElidedFrames(AssemblyFiles files, SymbolSettings settings)
     /// <param name="outer">The frame.</param>
     /// <param name="inner">The next inner frame that is no stub; null: the allocation function itself was called.</param>
     /// <param name="byStub">Whether a stub that stands for a P/Invoke lies between the two.</param>
-    public IReadOnlyList<ResolvedFrame> Between(PhysicalFrame outer, PhysicalFrame? inner, bool byStub)
+    public Elided Between(PhysicalFrame outer, PhysicalFrame? inner, bool byStub)
     {
         // The framework's own insides are nobody's concern, and reading their IL takes time.
         if (!outer.IsCall || outer.Managed is not { IsStub: false, Role: ModuleRole.Other } caller || KeyOf(caller) is not { } key)
         {
-            return [];
+            return Elided.Nothing;
         }
 
         if (inner?.Managed is { } callee && !byStub)
         {
-            return KeyOf(callee) is { } calleeKey ? Show(_methods.Between(key, caller.Il, calleeKey)) : [];
+            return KeyOf(callee) is { } calleeKey ? Show(_methods.Between(key, caller.Il, calleeKey)) : Elided.Nothing;
         }
 
         // The runtime called on behalf of managed code: no P/Invoke led there.
         return inner is { Outermost.Role: ModuleRole.DotnetRuntime } && !byStub
-            ? []
+            ? Elided.Nothing
             : Show(_methods.BeforeNative(key, caller.Il, inner?.Native?.Function?.Name));
     }
 
     private MethodKey? KeyOf(ManagedFrame frame) =>
         frame.Token != 0 && files.OfImage(frame.Image) is { } file ? new MethodKey(file, frame.Token & 0xffffff) : null;
 
-    private List<ResolvedFrame> Show(IReadOnlyList<ElidedMethod> methods)
+    private Elided Show(IReadOnlyList<ElidedMethod> methods)
     {
         List<ResolvedFrame> frames = [];
+        string? entryPoint = null;
         foreach (ElidedMethod elided in methods)
         {
             MethodKey method = elided.Method;
             if (method.IsImport && method.Name.Contains(GeneratedImport, StringComparison.Ordinal))
             {
+                entryPoint = method.Import.EntryPoint;
                 continue;
             }
 
             if (MetadataNames.Describe(method.Assembly.Metadata!, method.Token) is not { } name)
             {
-                return [];
+                return Elided.Nothing;
             }
 
             SourceLine? line = method.Assembly.Lines(settings).Find(method.Token, elided.IlOffset);
@@ -69,6 +79,6 @@ internal sealed class ElidedFrames(AssemblyFiles files, SymbolSettings settings)
                 frame, ModuleRoles.OfAssemblyFile(path), EntryPoint: method.IsImport ? method.Import.EntryPoint : null));
         }
 
-        return frames;
+        return new Elided(frames, entryPoint);
     }
 }

@@ -8,6 +8,9 @@ namespace NativeLeaks.Symbols.Managed;
 internal readonly record struct IlRange(int Offset, int End)
 {
     public static IlRange Unknown { get; } = new(-1, int.MaxValue);
+
+    /// <summary>Of code that stands for no IL: the method's first line, as in the runtime's own stack traces, and no statement.</summary>
+    public static IlRange Beginning { get; } = new(0, 0);
 }
 
 /// <summary>
@@ -20,7 +23,6 @@ internal static class IlMap
 {
     // Offsets below zero are marks: code of no IL, of the prolog, of the epilog.
     private const int IlBias = 3;
-    private const int Prolog = -2;
     private const int KindBits = 2;
     private const int CallInstruction = 1;
 
@@ -37,7 +39,8 @@ internal static class IlMap
 
         var bits = new BitReader(map[numbers.BytesRead..]);
         uint native = 0;
-        int found = -1;
+        int found = 0;
+        bool isFound = false;
         for (uint i = 0; i < count; i++)
         {
             if (!bits.TryRead(KindBits, out uint kind) || !bits.TryRead((int)nativeBits + 1, out uint delta) ||
@@ -55,12 +58,12 @@ internal static class IlMap
             // Of a call instruction only the place after it is told, for debuggers that want its result.
             if ((kind & CallInstruction) == 0)
             {
-                int il = (int)biased - IlBias;
-                found = il >= 0 ? il : il == Prolog ? 0 : -1;
+                found = (int)biased - IlBias;
+                isFound = true;
             }
         }
 
-        return found < 0 ? IlRange.Unknown : new IlRange(found, EndOf(map, found));
+        return !isFound ? IlRange.Unknown : found < 0 ? IlRange.Beginning : new IlRange(found, EndOf(map, found));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
