@@ -27,7 +27,7 @@ internal sealed class NativeFrames(LedgerReader ledger, SymbolSettings settings)
             var frame = new LeakFrame(kind, name, fileName)
             {
                 Offset = isFunction ? (long)(address - function!.Value.Start) + distance : name is null ? (long)address + distance : null,
-                File = source.File is null ? null : settings.Map(source.File),
+                File = source.File,
                 Line = source.Line > 0 ? source.Line : null,
                 Inlined = source.IsInlined,
             };
