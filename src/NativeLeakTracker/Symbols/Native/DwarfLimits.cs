@@ -9,7 +9,7 @@ internal sealed class DwarfLimits
     private const int PerByte = 4;
     private const long MaxTextBytes = 64 << 20;
 
-    private long _steps = 4 << 20;
+    private long _steps = 1 << 20;
     private long _ranges = 16 << 20;
     private long _rows = 32 << 20;
     private long _textBytes = MaxTextBytes;

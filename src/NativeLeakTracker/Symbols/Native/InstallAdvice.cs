@@ -24,7 +24,11 @@ internal sealed class InstallAdvice(string osRelease = "/etc/os-release", string
         try
         {
             string path = Path.GetFullPath(library);
-            path = new FileInfo(path).ResolveLinkTarget(returnFinalTarget: true)?.FullName ?? path;
+            if (File.Exists(path))
+            {
+                path = new FileInfo(path).ResolveLinkTarget(returnFinalTarget: true)?.FullName ?? path;
+            }
+
             string[] distribution = Distribution();
             if (distribution.Intersect(["debian", "ubuntu"]).Any())
             {
