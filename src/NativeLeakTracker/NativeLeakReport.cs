@@ -29,6 +29,12 @@ public sealed record NativeLeakReport
     /// <summary>Outstanding blocks that nobody is blamed for, by reason.</summary>
     public required IReadOnlyList<ExcludedBlocks> Excluded { get; init; }
 
+    /// <summary>
+    /// Why frames lack names or lines: libraries that are stripped, with their build-id and how to get symbols; debug information
+    /// that is damaged. One line each.
+    /// </summary>
+    public IReadOnlyList<string> SymbolNotes { get; init; } = [];
+
     /// <summary>Blocks in <see cref="Leaks"/>.</summary>
     public long LeakedBlocks => Leaks.Sum(static g => g.Blocks);
 
@@ -156,6 +162,11 @@ public sealed record LeakFrame(LeakFrameKind Kind, string? Method, string? Modul
 
     /// <summary>Where the source can be read, if the debug information carries SourceLink.</summary>
     public string? Link { get; init; }
+
+    /// <summary>
+    /// Where in the process the frame returns to, as the process sees it; null for a frame that was put back.
+    /// </summary>
+    public ulong? Address { get; init; }
 
     /// <summary>The compiler inlined the function into the next frame; the debug information says so.</summary>
     public bool Inlined { get; init; }

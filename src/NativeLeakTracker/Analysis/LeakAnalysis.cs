@@ -8,7 +8,8 @@ internal sealed record LeakFindings(
     IReadOnlyList<LeakGroup> Leaks,
     IReadOnlyList<ExcludedBlocks> Excluded,
     long LiveBlocks,
-    long LiveBytes);
+    long LiveBytes,
+    IReadOnlyList<string> SymbolNotes);
 
 /// <summary>Judges outstanding blocks by the verdict contract (docs/verdicts.md), as far as stacks alone tell.</summary>
 internal static class LeakAnalysis
@@ -50,7 +51,8 @@ internal static class LeakAnalysis
             [.. excluded.Select(static e => new ExcludedBlocks(e.Key.Reason, e.Key.Rule, e.Value.Blocks, e.Value.Bytes))
                 .OrderBy(static e => e.Reason, StringComparer.Ordinal).ThenByDescending(static e => e.Bytes)],
             liveBlocks,
-            liveBytes);
+            liveBytes,
+            leaks.Count > 0 ? resolver.Notes : []);
     }
 
     private static (string Reason, string? Rule)? Exclusion(

@@ -13,31 +13,46 @@ internal interface ILiveBlockVisitor
 /// them present. Other threads may allocate and free meanwhile; each word is read once, so a block is either seen whole or
 /// not at all.
 /// </summary>
-internal static unsafe class LiveBlockScan
+internal static class LiveBlockScan
 {
-    private const int PageBytes = 4096;
-    private const int WordsPerPage = PageBytes / sizeof(ulong);
+    // No block is larger than the address space: in a damaged ledger, what stands in the place of a size is none.
+    private const ulong MaxSizeBytes = 1UL << 47;
 
     public static void Visit<TVisitor>(LedgerReader ledger, ref TVisitor visitor)
         where TVisitor : ILiveBlockVisitor, allows ref struct
     {
-        using PageMap pages = PageMap.Open();
-        foreach (ref readonly ChunkEntry chunk in ledger.Chunks)
+        var chunks = new Dictionary<(ulong HeapStart, uint HeapShift), ChunkEntry>();
+        ReadOnlySpan<ChunkEntry> inOrderOfBirth = ledger.Chunks;
+        foreach (ref readonly ChunkEntry chunk in inOrderOfBirth)
         {
             if (chunk.Words != 0)
             {
-                VisitChunk(ledger, chunk, pages, ref visitor);
+                chunks.TryAdd((chunk.HeapStart, chunk.HeapShift), chunk);
             }
         }
+
+        using LiveWords words = ledger.OpenWords();
+        foreach (ref readonly ChunkEntry chunk in inOrderOfBirth)
+        {
+            if (chunk.Words != 0)
+            {
+                VisitChunk(chunk, chunks, words, ref visitor);
+            }
+        }
+
+        // What the words refer to was complete before them, but perhaps not when a copy of the tables was made.
+        ledger.Refresh();
     }
 
     private static void VisitChunk<TVisitor>(
-        LedgerReader ledger, in ChunkEntry chunk, PageMap pages, ref TVisitor visitor)
+        in ChunkEntry chunk,
+        Dictionary<(ulong HeapStart, uint HeapShift), ChunkEntry> chunks,
+        LiveWords words,
+        ref TVisitor visitor)
         where TVisitor : ILiveBlockVisitor, allows ref struct
     {
-        ulong* words = (ulong*)chunk.Words;
-        bool[] present = pages.Present(chunk.Words, chunk.WordCount / WordsPerPage);
-        bool skip = EndsInSize(Before(ledger, chunk));
+        bool[] present = words.PresentPages(chunk);
+        bool skip = EndsInSize(chunks, words, chunk);
         for (int page = 0; page < present.Length; page++)
         {
             if (!present[page])
@@ -45,10 +60,10 @@ internal static unsafe class LiveBlockScan
                 continue;
             }
 
-            int end = (page + 1) * WordsPerPage;
-            for (int index = page * WordsPerPage; index < end; index++)
+            ReadOnlySpan<ulong> content = words.Page(chunk, page);
+            for (int i = 0; i < content.Length; i++)
             {
-                ulong bits = Volatile.Read(ref words[index]);
+                ulong bits = Volatile.Read(ref System.Runtime.CompilerServices.Unsafe.AsRef(in content[i]));
                 if (bits == 0 || skip)
                 {
                     skip = false;
@@ -61,11 +76,15 @@ internal static unsafe class LiveBlockScan
                     continue; // a size whose block went away between two reads
                 }
 
+                int index = (page * LiveWords.PerPage) + i;
                 long size = word.Size;
                 if (size == LiveWord.SizeEscape)
                 {
                     skip = true;
-                    size = index + 1 < chunk.WordCount ? (long)Volatile.Read(ref words[index + 1]) : SizeBehind(ledger, chunk);
+                    ulong behind = i + 1 < content.Length
+                        ? Volatile.Read(ref System.Runtime.CompilerServices.Unsafe.AsRef(in content[i + 1]))
+                        : SizeBehind(chunks, words, chunk, index);
+                    size = behind < MaxSizeBytes ? (long)behind : 0;
                 }
 
                 visitor.Visit(new LiveBlock(AddressOf(chunk, index, word), size, word.Context, word.Epoch));
@@ -79,33 +98,16 @@ internal static unsafe class LiveBlockScan
         return (slot & ~31UL) | ((ulong)word.Quarter << 3);
     }
 
-    /// <summary>Whether the last word of a chunk leaves its size in the first word of the next.</summary>
-    private static bool EndsInSize(ChunkEntry? chunk) =>
-        chunk is { } c && new LiveWord(((ulong*)c.Words)[c.WordCount - 1]) is { Context: >= LiveWord.RootContext, Size: LiveWord.SizeEscape };
+    /// <summary>Whether the last word of the chunk before leaves its size in the first word of this one.</summary>
+    private static bool EndsInSize(
+        Dictionary<(ulong HeapStart, uint HeapShift), ChunkEntry> chunks, LiveWords words, in ChunkEntry chunk) =>
+        chunks.TryGetValue((chunk.HeapStart - (chunk.HeapEnd - chunk.HeapStart), chunk.HeapShift), out ChunkEntry before) &&
+        new LiveWord(words.Word(before, before.WordCount - 1)) is { Context: >= LiveWord.RootContext, Size: LiveWord.SizeEscape };
 
-    private static long SizeBehind(LedgerReader ledger, in ChunkEntry chunk)
-    {
-        foreach (ref readonly ChunkEntry other in ledger.Chunks)
-        {
-            if (other.HeapStart == chunk.HeapEnd && other.HeapShift == chunk.HeapShift && other.Words != 0)
-            {
-                return (long)*(ulong*)other.Words;
-            }
-        }
-
-        return 0;
-    }
-
-    private static ChunkEntry? Before(LedgerReader ledger, in ChunkEntry chunk)
-    {
-        foreach (ref readonly ChunkEntry other in ledger.Chunks)
-        {
-            if (other.HeapEnd == chunk.HeapStart && other.HeapShift == chunk.HeapShift && other.Words != 0)
-            {
-                return other;
-            }
-        }
-
-        return null;
-    }
+    /// <summary>The word after the last one of a page: of the next page, or of the next chunk.</summary>
+    private static ulong SizeBehind(
+        Dictionary<(ulong HeapStart, uint HeapShift), ChunkEntry> chunks, LiveWords words, in ChunkEntry chunk, int index) =>
+        index + 1 < chunk.WordCount ? words.Word(chunk, index + 1)
+        : chunks.TryGetValue((chunk.HeapEnd, chunk.HeapShift), out ChunkEntry next) ? words.Word(next, 0)
+        : 0;
 }

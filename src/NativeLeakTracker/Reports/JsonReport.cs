@@ -55,6 +55,13 @@ internal static class JsonReport
         }
 
         json.WriteEndArray();
+        json.WriteStartArray("symbolNotes");
+        foreach (string note in report.SymbolNotes)
+        {
+            json.WriteStringValue(note);
+        }
+
+        json.WriteEndArray();
         json.WriteEndObject();
     }
 
@@ -122,6 +129,7 @@ internal static class JsonReport
         }
 
         WriteIfKnown(json, "link", frame.Link);
+        WriteIfKnown(json, "address", frame.Address is { } address ? $"0x{address:x}" : null);
         json.WriteBoolean("inferred", frame.Inferred);
         WriteIfTrue(json, "inlined", frame.Inlined);
         WriteIfTrue(json, "approximate", frame.Approximate);

@@ -34,6 +34,7 @@ internal static class ReportBuilder
             Leaks = findings.Leaks,
             Kept = [],
             Excluded = findings.Excluded,
+            SymbolNotes = findings.SymbolNotes,
         };
     }
 

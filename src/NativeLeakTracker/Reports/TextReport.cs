@@ -157,6 +157,11 @@ internal static class TextReport
             (totals.AllocatedBytes is { } bytes ? Amount(totals.AllocatedBlocks, bytes) : Count(totals.AllocatedBlocks, "block")) +
             "; " +
             $"outstanding: {Amount(totals.LiveBlocks, totals.LiveBytes)}.");
+        foreach (string note in report.SymbolNotes)
+        {
+            writer.WriteLine($"Symbols: {note}");
+        }
+
         WriteLosses(report.Capture, writer);
     }
 

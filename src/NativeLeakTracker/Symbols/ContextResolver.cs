@@ -29,8 +29,11 @@ internal sealed class ContextResolver : IDisposable
         _files = new AssemblyFiles(ledger);
         _managed = new ManagedFrames(ledger, _files, settings, isThisProcess, live);
         _native = new NativeFrames(ledger, settings);
-        _elided = new ElidedFrames(_files, settings);
+        _elided = new ElidedFrames(_files, _native, settings);
     }
+
+    /// <summary>What keeps names or lines from the libraries that were met so far. One line each.</summary>
+    public IReadOnlyList<string> Notes => _native.Notes;
 
     public void Dispose()
     {
@@ -45,7 +48,8 @@ internal sealed class ContextResolver : IDisposable
         List<ResolvedFrame> stack = [];
         Place inner = default;
         bool byStub = false;
-        for (uint id = context; id > LiveWord.RootContext && id < contexts.Length; id = contexts[(int)id].Parent)
+        ContextChain chain = _ledger.Chain(context);
+        foreach (uint id in chain.Contexts)
         {
             Place place = new(contexts[(int)id]);
             if (!_frames.TryGetValue(place, out PhysicalFrame? frame))
@@ -96,6 +100,7 @@ internal sealed class ContextResolver : IDisposable
             Symbol = managed.Name.Symbol,
             File = managed.Line is { } line ? _settings.Map(line.File) : null,
             Line = managed.Line?.Line,
+            Address = node.Pc,
             Link = managed.Line?.Link,
         };
         return new PhysicalFrame([new ResolvedFrame(frame, managed.Role)], !node.Flags.HasFlag(NodeFlags.ExactPc), managed);

@@ -9,9 +9,35 @@ internal sealed class NativeFrames(LedgerReader ledger, SymbolSettings settings)
     private readonly Dictionary<uint, Library> _libraries = [];
     private readonly Dictionary<string, NativeSymbols> _symbols = [];
 
+    /// <summary>What keeps names or lines from libraries that stood in stacks: stripped, damaged. One line each.</summary>
+    public IReadOnlyList<string> Notes =>
+    [
+        .. _libraries.Values.Where(static l => l.Role == ModuleRole.Other).Select(static l => l.Symbols).Distinct()
+            .SelectMany(static s => (s.Advice is { } advice ? (IEnumerable<string>)[$"{Path.GetFileName(s.Path)}: {advice}"] : []).Concat(s.Problems)),
+    ];
+
+    /// <summary>Where the program's libraries define a function; null when none, or more than one of a library's name, does.</summary>
+    /// <param name="function">Its linkage name.</param>
+    /// <param name="library">What a P/Invoke calls the library, with or without prefix and suffix; null: any library.</param>
+    public (ICodeImage Image, ulong Address)? Definition(string function, string? library)
+    {
+        for (uint id = 1; id < ledger.Modules.Length; id++)
+        {
+            ModuleEntry module = ledger.Module(id);
+            string path = ledger.Text(module.Path);
+            if (path.Length > 0 && (library is null || IsNamed(Path.GetFileName(path), library)) &&
+                LibraryOf(id, module).Symbols is var symbols && symbols.AddressOf(function) is { } address)
+            {
+                return (symbols, address);
+            }
+        }
+
+        return null;
+    }
+
     public PhysicalFrame Find(in ContextEntry node, ulong instruction)
     {
-        ModuleEntry module = node.Object < ledger.Modules.Length ? ledger.Modules[(int)node.Object] : default;
+        ModuleEntry module = ledger.Module(node.Object);
         Library library = LibraryOf(node.Object, module);
         ulong address = instruction - module.LoadBias;
         FunctionExtent? function = library.Symbols.FunctionAt(address);
@@ -23,25 +49,35 @@ internal sealed class NativeFrames(LedgerReader ledger, SymbolSettings settings)
         foreach (SourceFrame source in library.Symbols.Find(address))
         {
             bool isFunction = !source.IsInlined && function is { Name: not null };
-            string? name = source.Function;
+            string? name = source.Function is null ? null : Demangler.Demangle(source.Function);
             var frame = new LeakFrame(kind, name, fileName)
             {
+                Symbol = name == source.Function ? null : source.Function,
                 Offset = isFunction ? (long)(address - function!.Value.Start) + distance : name is null ? (long)address + distance : null,
                 File = source.File,
                 Line = source.Line > 0 ? source.Line : null,
                 Inlined = source.IsInlined,
+                Address = node.Pc,
             };
             frames.Add(new ResolvedFrame(frame, library.Role, library.IsDynamicLinker));
         }
 
         if (frames.Count == 0)
         {
-            var frame = new LeakFrame(kind, null, fileName) { Offset = (long)address + distance };
+            var frame = new LeakFrame(kind, null, fileName) { Offset = (long)address + distance, Address = node.Pc };
             frames.Add(new ResolvedFrame(frame, library.Role, library.IsDynamicLinker));
         }
 
         return new PhysicalFrame(
             frames, !node.Flags.HasFlag(NodeFlags.ExactPc), Native: new NativePlace(library.Symbols, node.Pc - module.LoadBias, function));
+    }
+
+    // "sqlite3" is libsqlite3.so.0; so are "libsqlite3", "libsqlite3.so" and a path of it.
+    private static bool IsNamed(string file, string import)
+    {
+        string name = Path.GetFileName(import);
+        return file == name || (file.StartsWith(name.StartsWith("lib", StringComparison.Ordinal) ? name : "lib" + name, StringComparison.Ordinal) &&
+            file.Contains(".so", StringComparison.Ordinal));
     }
 
     public void Dispose()
@@ -59,7 +95,8 @@ internal sealed class NativeFrames(LedgerReader ledger, SymbolSettings settings)
             string path = ledger.Text(module.Path);
             if (!_symbols.TryGetValue(path, out NativeSymbols? symbols))
             {
-                _symbols[path] = symbols = NativeSymbols.Open(path, settings);
+                // Lines inside libc or the runtime help nobody, and their debug files are large.
+                _symbols[path] = symbols = NativeSymbols.Open(path, settings, namesOnly: ModuleRoles.OfNative(path) != ModuleRole.Other);
             }
 
             _libraries[id] = library = new Library(symbols, ModuleRoles.OfNative(path), ModuleRoles.IsDynamicLinker(path));

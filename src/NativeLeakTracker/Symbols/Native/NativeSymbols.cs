@@ -25,9 +25,10 @@ internal sealed class NativeSymbols : ICodeImage, IDisposable
     private string? _advice;
     private bool _hasSymbolTable, _hasSearched, _hasLookedForDwarf;
 
-    private NativeSymbols(string path, SymbolSettings settings)
+    private NativeSymbols(string path, SymbolSettings settings, bool namesOnly)
     {
         Path = path;
+        _hasSearched = _hasLookedForDwarf = namesOnly;
         _settings = settings;
         _search = new DebugFileSearch(settings, _memory, _problems);
         _file = ElfFile.TryOpen(path, _memory, _problems);
@@ -50,7 +51,10 @@ internal sealed class NativeSymbols : ICodeImage, IDisposable
     public IReadOnlyList<string> Problems => _problems.Lines;
 
     /// <summary>Opens a library; one that is missing or no library is as if it were empty.</summary>
-    public static NativeSymbols Open(string path, SymbolSettings settings) => new(path, settings);
+    /// <param name="path">The library's file.</param>
+    /// <param name="settings">Where debug files may be looked for.</param>
+    /// <param name="namesOnly">Whether the names in the file's own symbol tables will do: no debug file is looked for.</param>
+    public static NativeSymbols Open(string path, SymbolSettings settings, bool namesOnly = false) => new(path, settings, namesOnly);
 
     /// <summary>Closes the files; nothing new is read after.</summary>
     public void Dispose()
