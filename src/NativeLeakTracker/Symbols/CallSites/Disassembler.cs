@@ -18,7 +18,8 @@ internal readonly record struct DecodedInstruction(ulong Address, int Length, In
 
 /// <summary>
 /// Iced, out of this assembly's resources and in a load context of its own, so that it never meets an Iced of the program. Loaded
-/// by the first use: some ten milliseconds and megabytes that a report without questions of this kind does not pay. Thread-safe.
+/// by the first use: about a tenth of a second and some megabytes, which a report without questions of this kind does not pay.
+/// Thread-safe.
 /// </summary>
 internal static class Disassembler
 {

@@ -11,12 +11,12 @@ namespace NativeLeaks.Symbols.Native;
 /// </summary>
 internal static unsafe partial class CxxDemangling
 {
-    // What a name says twice it says by reference, so a short name can stand for an endless one, and the C code has no limit: n
-    // references give at most about 3^(n/3) parts. This many make some megabytes at worst; ordinary names have fewer.
-    private const int MaxReferences = 36;
+    // The bound is a rough one: the longest names of real programs come to some hundred thousand.
+    private const long MaxCost = 2_000_000;
 
-    // A pack repeats its pattern for each argument, and the packs within its pattern with it.
-    private const int MaxPacks = 6, MaxPacksOfMore = 1;
+    // Of a form that the bound does not know, n references give at most about 3^(n/3) parts; and a pack repeats its pattern for each
+    // argument, and the packs within its pattern with it.
+    private const int MaxReferences = 30, MaxPacks = 6, MaxPacksOfMore = 1;
 
     private static readonly delegate* unmanaged<byte*, byte*, nuint*, int*, byte*> s_demangle = Find();
 
@@ -52,8 +52,12 @@ internal static unsafe partial class CxxDemangling
         return bytes.Length <= Demangler.MaxDemangledLength ? Encoding.UTF8.GetString(bytes) : null;
     }
 
+    // What prints the names has no limit of its own.
     private static bool IsHarmless(string name) =>
         Ascii.IsValid(name) && !name.Contains('\0') &&
+        (CxxNameCost.Of(name, MaxCost) is { } cost ? cost <= MaxCost : IsSimple(name));
+
+    private static bool IsSimple(string name) =>
         References().Count(name) <= MaxReferences &&
         Packs().Count(name) <= MaxPacks &&
         PacksOfMore().Count(name) <= MaxPacksOfMore;
