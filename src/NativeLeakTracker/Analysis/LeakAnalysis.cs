@@ -17,7 +17,8 @@ internal static class LeakAnalysis
     public static LeakFindings Judge(LedgerReader ledger, BlockFilter filter)
     {
         using var resolver = new ContextResolver(ledger, SymbolSettings.FromEnvironment(), isThisProcess: true);
-        var leaks = new Dictionary<string, (IReadOnlyList<ResolvedFrame> Stack, LiveGroup Group)>();
+        var leaks = new Dictionary<string, (IReadOnlyList<ResolvedFrame> Stack, LiveGroup Group)>(StringComparer.Ordinal);
+        var identities = new StackIdentities();
         var excluded = new Dictionary<(string Reason, string? Rule), (long Blocks, long Bytes)>();
         long liveBlocks = 0, liveBytes = 0;
         foreach ((Belonging belonging, LiveGroup group) in LiveGroups.Collect(ledger, filter))
@@ -33,8 +34,7 @@ internal static class LeakAnalysis
             }
 
             // Contexts differ by return address; stacks that read the same are one finding.
-            string key = string.Join(
-                '\n', stack.Select(static f => $"{f.Frame.Symbol ?? f.Frame.ToString()}|{f.Frame.Module}|{f.Frame.File}:{f.Frame.Line}"));
+            string key = identities.Of(stack);
             if (leaks.TryGetValue(key, out (IReadOnlyList<ResolvedFrame> Stack, LiveGroup Group) same))
             {
                 same.Group.Add(group);
