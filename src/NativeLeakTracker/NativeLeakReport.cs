@@ -1,4 +1,6 @@
+using NativeLeaks.Ledger;
 using NativeLeaks.Reports;
+using NativeLeaks.Symbols;
 
 namespace NativeLeaks;
 
@@ -41,6 +43,21 @@ public sealed record NativeLeakReport
     /// <summary>Bytes in <see cref="Leaks"/>, as the program asked for them.</summary>
     public long LeakedBytes => Leaks.Sum(static g => g.Bytes);
 
+    /// <summary>
+    /// The report of another process, alive or dead, from the ledger that <c>NATIVELEAKS_LEDGER</c> had it write into a file: of all
+    /// that it recorded, and with the names and lines that the ledger and the program's files tell. The file is read as hostile.
+    /// </summary>
+    /// <exception cref="FileNotFoundException">Nothing is there.</exception>
+    /// <exception cref="UnauthorizedAccessException">It may not be read.</exception>
+    /// <exception cref="InvalidDataException">It is no ledger, damaged, or one of another version; the message says what to do.</exception>
+    /// <exception cref="IOException">It cannot be read for another reason.</exception>
+    public static NativeLeakReport FromLedger(string path)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        using LedgerFile file = LedgerFile.Open(path);
+        return ReportBuilder.Build(file, SymbolSettings.FromEnvironment(), live: null);
+    }
+
     /// <summary>Writes the report for people.</summary>
     /// <exception cref="IOException">The writer failed.</exception>
     public void WriteText(TextWriter writer) => TextReport.Write(this, writer);
@@ -63,11 +80,11 @@ public sealed record NativeLeakReport
 
 /// <summary>The process that was recorded.</summary>
 /// <param name="Pid">Process id.</param>
-/// <param name="Command">Its command line.</param>
-/// <param name="Runtime">Version of the .NET runtime.</param>
-/// <param name="Started">When the process started, UTC.</param>
-/// <param name="DurationMs">Milliseconds from the start of the scope to the report.</param>
-public sealed record ReportedProcess(int Pid, string Command, string Runtime, DateTimeOffset Started, long DurationMs);
+/// <param name="Command">Its command line; null of a process that has ended.</param>
+/// <param name="Runtime">Version of the .NET runtime; null where it is not known.</param>
+/// <param name="Started">When the process started, UTC; of another process, when its recording did.</param>
+/// <param name="DurationMs">Milliseconds from the start of the scope to the report; null of a process that has ended.</param>
+public sealed record ReportedProcess(int Pid, string? Command, string? Runtime, DateTimeOffset Started, long? DurationMs);
 
 /// <summary>How the process was recorded. Counters cover the whole process, but for <paramref name="ApproximateStacks"/>: that
 /// of the scope.</summary>
@@ -78,7 +95,7 @@ public sealed record ReportedProcess(int Pid, string Command, string Runtime, Da
 /// <param name="Truncated">Stacks that were cut.</param>
 /// <param name="ApproximateStacks">Walks in which a frame was found by its frame pointer alone.</param>
 /// <param name="UnseenImports">Imports of libc's allocation functions that bypass the hooks.</param>
-/// <param name="EndedBy"><c>exit</c> or <c>running</c>.</param>
+/// <param name="EndedBy"><c>exit</c> or <c>running</c>; null of a process that ended without a word.</param>
 /// <param name="Scope">What the report covers, in words: <c>since Start()</c> or <c>while recording</c>.</param>
 public sealed record ReportedCapture(
     string Mode,
@@ -87,8 +104,15 @@ public sealed record ReportedCapture(
     long Truncated,
     long ApproximateStacks,
     long UnseenImports,
-    string EndedBy,
-    string Scope);
+    string? EndedBy,
+    string Scope)
+{
+    /// <summary>
+    /// Methods whose debug information or metadata could not be copied or was not understood: their frames may lack lines, or
+    /// names once the process has ended.
+    /// </summary>
+    public long UncopiedCodeInfo { get; init; }
+}
 
 /// <summary>Totals of the scope, in blocks and in bytes as the program asked for them.</summary>
 /// <param name="LiveBlocks">Blocks outstanding, the runtime's among them.</param>

@@ -2,6 +2,7 @@ using NativeLeaks.Analysis;
 using NativeLeaks.Capture;
 using NativeLeaks.Ledger;
 using NativeLeaks.Reports;
+using NativeLeaks.Symbols;
 
 namespace NativeLeaks;
 
@@ -100,6 +101,23 @@ public sealed class NativeLeakTracker : IDisposable
     {
         using QuietRegion quiet = QuietRegion.Enter();
         ExitReport.Schedule();
+    }
+
+    /// <summary>
+    /// What lies at an address of this process: the mapping, the functions with file and line, and the instructions around it, the
+    /// call marked. Of managed code, the addresses of recorded frames are known (<see cref="LeakFrame.Address"/>). Reads the
+    /// library's files; costs milliseconds, the first time some hundred.
+    /// </summary>
+    /// <exception cref="PlatformNotSupportedException">This is not Linux x64.</exception>
+    public static AddressExplanation Explain(ulong address)
+    {
+        if (!ShimEngine.IsSupportedPlatform)
+        {
+            throw new PlatformNotSupportedException("Addresses are explained on Linux x64 (glibc) only.");
+        }
+
+        using QuietRegion quiet = QuietRegion.Enter();
+        return new AddressExplainer(ShimEngine.Ledger, SymbolSettings.FromEnvironment()).Explain(address);
     }
 
     /// <summary>What is outstanding now. Costs a pass over the live blocks and the naming of their stacks.</summary>

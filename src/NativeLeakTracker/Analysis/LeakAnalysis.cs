@@ -14,9 +14,8 @@ internal sealed record LeakFindings(
 /// <summary>Judges outstanding blocks by the verdict contract (docs/verdicts.md), as far as stacks alone tell.</summary>
 internal static class LeakAnalysis
 {
-    public static LeakFindings Judge(LedgerReader ledger, BlockFilter filter)
+    public static LeakFindings Judge(LedgerReader ledger, BlockFilter filter, ContextResolver resolver)
     {
-        using var resolver = new ContextResolver(ledger, SymbolSettings.FromEnvironment(), isThisProcess: true);
         var leaks = new Dictionary<string, (IReadOnlyList<ResolvedFrame> Stack, LiveGroup Group)>(StringComparer.Ordinal);
         var identities = new StackIdentities();
         var excluded = new Dictionary<(string Reason, string? Rule), (long Blocks, long Bytes)>();

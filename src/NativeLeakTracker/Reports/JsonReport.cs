@@ -16,7 +16,15 @@ internal static class JsonReport
         json.WriteString("command", report.Process.Command);
         json.WriteString("runtime", report.Process.Runtime);
         json.WriteString("started", report.Process.Started);
-        json.WriteNumber("durationMs", report.Process.DurationMs);
+        if (report.Process.DurationMs is { } duration)
+        {
+            json.WriteNumber("durationMs", duration);
+        }
+        else
+        {
+            json.WriteNull("durationMs");
+        }
+
         json.WriteEndObject();
 
         json.WriteStartObject("capture");
@@ -26,6 +34,7 @@ internal static class JsonReport
         json.WriteNumber("truncated", report.Capture.Truncated);
         json.WriteNumber("approximateStacks", report.Capture.ApproximateStacks);
         json.WriteNumber("unseenImports", report.Capture.UnseenImports);
+        json.WriteNumber("uncopiedCodeInfo", report.Capture.UncopiedCodeInfo);
         json.WriteString("endedBy", report.Capture.EndedBy);
         json.WriteEndObject();
 

@@ -176,6 +176,7 @@ internal static class TextReport
         Loss(capture.Truncated, "stack was cut", "stacks were cut", writer);
         Loss(capture.ApproximateStacks, "stack in this process is approximate", "stacks in this process are approximate", writer);
         Loss(capture.UnseenImports, "import bypasses the hooks", "imports bypass the hooks", writer);
+        Loss(capture.UncopiedCodeInfo, "managed method has no line numbers", "managed methods have no line numbers", writer);
     }
 
     private static void Loss(long count, string singular, string plural, TextWriter writer)

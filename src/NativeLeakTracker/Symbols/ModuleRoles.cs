@@ -41,12 +41,12 @@ internal static class ModuleRoles
             return ModuleRole.CRuntime;
         }
 
-        if (s_dotnetRuntime.Contains(stem) || path == s_host)
+        if (s_dotnetRuntime.Contains(stem) || path == s_host || name == "dotnet")
         {
             return ModuleRole.DotnetRuntime;
         }
 
-        return Path.GetDirectoryName(path) == s_frameworkRoot ? ModuleRole.Framework : ModuleRole.Other;
+        return IsInFrameworkFolder(path) ? ModuleRole.Framework : ModuleRole.Other;
     }
 
     /// <summary>Whether the dynamic linker itself, which allocates for its own bookkeeping.</summary>

@@ -121,6 +121,20 @@ internal sealed class NativeSymbols : ICodeImage, IDisposable
 
     public string? ImportAt(ulong slot) => _file is null ? null : (_imports ??= ImportSlots.Read(_file)).NameAt(slot);
 
+    /// <summary>The address of a byte of the file, where it is code; null for others.</summary>
+    public ulong? AddressAt(ulong fileOffset)
+    {
+        foreach (ElfSegment segment in _file?.Segments ?? [])
+        {
+            if (segment.IsCode && fileOffset >= segment.Offset && fileOffset - segment.Offset < segment.FileBytes)
+            {
+                return segment.Address + (fileOffset - segment.Offset);
+            }
+        }
+
+        return null;
+    }
+
     private string? FileOf(DwarfLines lines, int file) => lines.PathOf(file) is { } path ? _settings.Map(path) : null;
 
     // Without a linkage name, that of the symbol tells more, if it is about the same function: it has the namespace in it.
