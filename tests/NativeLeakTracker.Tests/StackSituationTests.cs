@@ -14,10 +14,13 @@ public sealed class StackSituationTests
 {
     private static readonly string[] s_losses = ["brokenStacks", "approximateStacks", "truncated", "dropped", "uncopiedCodeInfo"];
 
+    /// <summary>Preloaded, and read from the ledger when the process is gone: no runtime can be asked any more.</summary>
+    private const string AfterTheEnd = "after the end";
+
     private static IEnumerable<TestCaseData<string, string, int, (string Name, string Value)[]>> Runs =>
         from program in (string[])["StackSituations", "StackSituationsUnoptimised"]
-        from start in (string[])["late", "preload"]
-        from setting in s_settings.Take(program == "StackSituations" ? s_settings.Length : 2)
+        from start in (string[])["late", "preload", AfterTheEnd]
+        from setting in s_settings.Take(program == "StackSituations" && start != AfterTheEnd ? s_settings.Length : 2)
         select new TestCaseData<string, string, int, (string Name, string Value)[]>(program, start, setting.Rehearsals, setting.Environment)
             .SetArgDisplayNames($"{program}, {start}, {setting.Name}");
 
@@ -46,14 +49,15 @@ public sealed class StackSituationTests
             program,
             [RepositoryPaths.NativeFixtures, folder.File("notes.json"), $"{rehearsals}"],
             [
-                .. start == "preload" ? [ChildProcess.Preload] : Array.Empty<(string, string)>(),
+                .. start == "late" ? Array.Empty<(string, string)>() : [ChildProcess.Preload],
+                .. start == AfterTheEnd ? [("NATIVELEAKS_LEDGER", folder.File("ledger"))] : Array.Empty<(string, string)>(),
                 ("NATIVELEAKS_REPORT", folder.File("report.json")),
                 ("NATIVELEAKS_STATS", folder.File("stats")),
                 .. settings,
             ]);
         Assert.That(run.ExitCode, Is.Zero, run.Error);
 
-        var report = JsonReportFile.Read(folder.File("report.json"));
+        var report = start == AfterTheEnd ? ReadLedger(folder.File("ledger")) : JsonReportFile.Read(folder.File("report.json"));
         var bySize = report.Root.GetProperty("leaks").EnumerateArray()
             .Where(leak => leak.GetProperty("blocks").GetInt64() == 1)
             .ToLookup(leak => leak.GetProperty("bytes").GetInt64(), leak => leak.GetProperty("stack"));
@@ -76,6 +80,13 @@ public sealed class StackSituationTests
                 Assert.That(stats.GetProperty(name).GetInt64(), Is.Zero, name);
             }
         });
+    }
+
+    private static JsonReportFile ReadLedger(string path)
+    {
+        using var json = new MemoryStream();
+        NativeLeakReport.FromLedger(path).WriteJson(json);
+        return JsonReportFile.Parse(json.ToArray());
     }
 
     /// <summary>Null: the stacks agree. Otherwise how they differ, in words.</summary>
