@@ -5,6 +5,8 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 artifacts=$root/artifacts
 native_packages=(cmake gcc libc6-dev make)
+# Tools that some tests compare with, or serve to; without them those tests say so and are skipped.
+test_packages=(binutils clang debuginfod dwz g++ llvm)
 
 usage() {
     cat <<'USAGE'
@@ -69,6 +71,22 @@ set_up() {
     prepare_environment
     require_dotnet
     require_native_tools
+}
+
+offer_test_tools() {
+    local package missing=()
+    command -v dpkg-query >/dev/null || return 0
+    for package in "${test_packages[@]}"; do
+        [[ $(dpkg-query -W -f='${Status}' "$package" 2>/dev/null) == *' installed' ]] || missing+=("$package")
+    done
+    ((${#missing[@]} == 0)) && return
+    if [[ $(id -u) -ne 0 ]] || ! command -v apt-get >/dev/null; then
+        printf 'build.sh: some tests will be skipped. For all of them: apt-get install %s\n' "${missing[*]}"
+        return
+    fi
+    DEBIAN_FRONTEND=noninteractive apt-get update &&
+        DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "${missing[@]}" ||
+        printf 'build.sh: %s could not be installed; the tests that need them will be skipped.\n' "${missing[*]}"
 }
 
 build() {
@@ -188,8 +206,8 @@ main() {
     shift || true
     case $command in
         sample) set_up; run_sample "$@" ;;
-        test) set_up; run_tests ;;
-        prove) set_up; run_proofs ;;
+        test) set_up; offer_test_tools; run_tests ;;
+        prove) set_up; offer_test_tools; run_proofs ;;
         pack) set_up; pack ;;
         clean) clean ;;
         *) usage >&2; exit 2 ;;

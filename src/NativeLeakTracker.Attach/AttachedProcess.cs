@@ -1,3 +1,6 @@
+using NativeLeaks.Ledger;
+using NativeLeaks.Reports;
+using NativeLeaks.Symbols;
 using NativeLeaks.Symbols.Managed;
 
 namespace NativeLeaks.Attach;
@@ -73,6 +76,25 @@ public sealed class AttachedProcess : IDisposable
                 $"The runtime of process {pid} could not be read ({FirstLine(reason)}) and has no diagnostics port. Run as the " +
                 "same user with the same TMPDIR, and without DOTNET_EnableDiagnostics=0 in the process.",
                 reason);
+    }
+
+    /// <summary>
+    /// The process's report, from the ledger that <c>NATIVELEAKS_LEDGER</c> has it write into a file: of all that it recorded so
+    /// far. Managed frames have the names that the process itself knows, generic arguments included.
+    /// </summary>
+    /// <param name="ledger">The ledger's file.</param>
+    /// <exception cref="AttachException">The ledger is another process's.</exception>
+    /// <exception cref="FileNotFoundException">Nothing is there.</exception>
+    /// <exception cref="UnauthorizedAccessException">It may not be read.</exception>
+    /// <exception cref="InvalidDataException">It is no ledger, damaged, or one of another version; the message says what to do.</exception>
+    /// <exception cref="IOException">It cannot be read for another reason.</exception>
+    public NativeLeakReport GetReport(string ledger)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(ledger);
+        using LedgerFile file = LedgerFile.Open(ledger);
+        return file.Ledger.Header.Pid == (uint)Pid
+            ? ReportBuilder.Build(file, SymbolSettings.FromEnvironment(), _code)
+            : throw new AttachException($"The ledger {ledger} is of process {file.Ledger.Header.Pid}, not of {Pid}: attach to that one.");
     }
 
     /// <summary>Code that was compiled since the process was opened, or since the last time, is known from now on.</summary>

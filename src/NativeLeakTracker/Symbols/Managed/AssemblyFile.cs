@@ -174,7 +174,8 @@ internal sealed class AssemblyFile : IDisposable
     /// <summary>What a reader throws at damaged input, and what opening a file may.</summary>
     internal static bool IsDamage(Exception e) =>
         e is BadImageFormatException or IOException or UnauthorizedAccessException or ArgumentException or InvalidOperationException
-            or OverflowException or NotSupportedException or InvalidDataException or IndexOutOfRangeException or InvalidCastException;
+            or OverflowException or NotSupportedException or InvalidDataException or IndexOutOfRangeException or InvalidCastException
+            or OutOfMemoryException;
 
     /// <summary>A FIFO or a device would hold us up; they have no length.</summary>
     internal static FileStream? OpenFile(string path)

@@ -19,7 +19,10 @@ internal sealed class ElidedMethods(MethodReferences references)
     private const int MaxIlBytes = 1024;
 
     /// <summary>The methods between a frame and the managed one that it led to, innermost first.</summary>
-    public IReadOnlyList<ElidedMethod> Between(MethodKey caller, IlRange il, MethodKey callee)
+    public IReadOnlyList<ElidedMethod> Between(MethodKey caller, IlRange il, MethodKey callee) =>
+        Guarded(() => FindBetween(caller, il, callee));
+
+    private List<ElidedMethod> FindBetween(MethodKey caller, IlRange il, MethodKey callee)
     {
         IReadOnlyList<(IlCall Call, MethodKey? Target)> all = references.CallsIn(caller);
         List<(IlCall Call, MethodKey? Target)> statement = CallsOf(all, il);
@@ -40,7 +43,10 @@ internal sealed class ElidedMethods(MethodReferences references)
     /// <param name="il">Where it stands.</param>
     /// <param name="function">Name of the native function that was called, to choose among several declarations; null when it
     /// is not known.</param>
-    public IReadOnlyList<ElidedMethod> BeforeNative(MethodKey caller, IlRange il, string? function)
+    public IReadOnlyList<ElidedMethod> BeforeNative(MethodKey caller, IlRange il, string? function) =>
+        Guarded(() => FindBeforeNative(caller, il, function));
+
+    private List<ElidedMethod> FindBeforeNative(MethodKey caller, IlRange il, string? function)
     {
         List<(IlCall Call, MethodKey? Target)> statement = CallsOf(references.CallsIn(caller), il);
         List<ElidedMethod> named = function is null
@@ -48,6 +54,19 @@ internal sealed class ElidedMethods(MethodReferences references)
             : Search(statement, target => target.IsImport && target.Import.EntryPoint == function, includeLast: true);
         bool mayBeAny = named.Count == 0 && statement.Exists(static call => call.Target is null or { IsDelegateCall: true });
         return named.Count > 0 || mayBeAny ? named : Search(statement, static target => target.IsImport, includeLast: true);
+    }
+
+    /// <summary>What a damaged file says of its methods proves nothing.</summary>
+    private static List<ElidedMethod> Guarded(Func<List<ElidedMethod>> find)
+    {
+        try
+        {
+            return find();
+        }
+        catch (Exception e) when (AssemblyFile.IsDamage(e))
+        {
+            return [];
+        }
     }
 
     private static List<(IlCall Call, MethodKey? Target)> CallsOf(IReadOnlyList<(IlCall Call, MethodKey? Target)> all, IlRange il) =>

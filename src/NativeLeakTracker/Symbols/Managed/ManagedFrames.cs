@@ -64,7 +64,14 @@ internal sealed class ManagedFrames(
             return new Body(code, new MethodName($"(dynamic) {name}", null), null, ModuleRole.Other);
         }
 
-        return Reflected(code) ?? Asked(code, instruction) ?? Copied(code) ??
+        if (Reflected(code) is { } reflected)
+        {
+            return reflected;
+        }
+
+        // The one who reads the process knows generic arguments, the metadata how the source reads.
+        Body? copied = Copied(code);
+        return (copied is { Name.Symbol: not null } ? null : Asked(code, instruction)) ?? copied ??
             new Body(code, new MethodName($"(managed code at 0x{code.Start:x})", null), null, ModuleRole.Other);
     }
 

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using System.Reflection.Metadata;
 using System.Reflection.Metadata.Ecma335;
 
@@ -67,9 +68,9 @@ internal static class MetadataNames
     private static string Parameters(MetadataReader metadata, MethodDefinition method)
     {
         TypeDefinition type = metadata.GetTypeDefinition(method.GetDeclaringType());
-        MethodSignature<string> signature = method.DecodeSignature(
-            new SignatureTypeNames(metadata), new GenericNames(type.GetGenericParameters(), method.GetGenericParameters()));
-        return $"({string.Join(", ", signature.ParameterTypes.Where(static t => !SourceNames.IsClosure(t)))})";
+        ImmutableArray<string> types = SignatureTypeNames.ParametersOf(
+            metadata, method.Signature, new GenericNames(type.GetGenericParameters(), method.GetGenericParameters()));
+        return $"({string.Join(", ", types.Where(static t => !SourceNames.IsClosure(t)))})";
     }
 
     private static string? ParametersOfOuter(MetadataReader metadata, TypeDefinitionHandle stateMachine, string name)

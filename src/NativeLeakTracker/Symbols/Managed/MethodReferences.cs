@@ -12,6 +12,7 @@ namespace NativeLeaks.Symbols.Managed;
 internal sealed class MethodReferences(Func<string, AssemblyFile?> assemblyNamed)
 {
     private const int MaxForwards = 8;
+    private const int MaxNesting = 64;
 
     private readonly Dictionary<(AssemblyFile, int), MethodKey?> _methods = [];
     private readonly Dictionary<MethodKey, IReadOnlyList<(IlCall Call, MethodKey? Target)>> _calls = [];
@@ -62,7 +63,7 @@ internal sealed class MethodReferences(Func<string, AssemblyFile?> assemblyNamed
                 return Resolve(assembly, metadata.GetMethodSpecification((MethodSpecificationHandle)handle).Method);
             case HandleKind.MemberReference:
                 MemberReference member = metadata.GetMemberReference((MemberReferenceHandle)handle);
-                if (member.GetKind() == MemberReferenceKind.Method && FindType(assembly, TypeOf(metadata, member.Parent)) is var (owner, type))
+                if (member.GetKind() == MemberReferenceKind.Method && FindType(assembly, TypeOf(metadata, member.Parent), MaxNesting) is var (owner, type))
                 {
                     return FindMethod(metadata, member, owner, type);
                 }
@@ -87,10 +88,10 @@ internal sealed class MethodReferences(Func<string, AssemblyFile?> assemblyNamed
             : default;
     }
 
-    private (AssemblyFile Owner, TypeDefinitionHandle Type)? FindType(AssemblyFile assembly, EntityHandle handle)
+    private (AssemblyFile Owner, TypeDefinitionHandle Type)? FindType(AssemblyFile assembly, EntityHandle handle, int depth)
     {
         MetadataReader metadata = assembly.Metadata!;
-        if (handle.IsNil || handle.Kind is not (HandleKind.TypeDefinition or HandleKind.TypeReference))
+        if (depth == 0 || handle.IsNil || handle.Kind is not (HandleKind.TypeDefinition or HandleKind.TypeReference))
         {
             return null;
         }
@@ -105,7 +106,7 @@ internal sealed class MethodReferences(Func<string, AssemblyFile?> assemblyNamed
         switch (reference.ResolutionScope.Kind)
         {
             case HandleKind.TypeReference:
-                return FindType(assembly, reference.ResolutionScope) is var (owner, outer) && owner.FindNestedType(outer, name) is { } nested
+                return FindType(assembly, reference.ResolutionScope, depth - 1) is var (owner, outer) && owner.FindNestedType(outer, name) is { } nested
                     ? (owner, nested)
                     : null;
             case HandleKind.AssemblyReference:
@@ -141,9 +142,8 @@ internal sealed class MethodReferences(Func<string, AssemblyFile?> assemblyNamed
         if (named.Count > 1)
         {
             // Tokens differ from file to file, so overloads are told apart by how their types read.
-            ImmutableArray<string> wanted = member.DecodeMethodSignature(new SignatureTypeNames(from), default).ParameterTypes;
-            named.RemoveAll(m => !metadata.GetMethodDefinition(m).DecodeSignature(new SignatureTypeNames(metadata), default)
-                .ParameterTypes.SequenceEqual(wanted));
+            ImmutableArray<string> wanted = SignatureTypeNames.ParametersOf(from, member.Signature, default);
+            named.RemoveAll(m => !SignatureTypeNames.ParametersOf(metadata, metadata.GetMethodDefinition(m).Signature, default).SequenceEqual(wanted));
         }
 
         return named is [var only] ? new MethodKey(owner, MetadataTokens.GetRowNumber(only)) : null;

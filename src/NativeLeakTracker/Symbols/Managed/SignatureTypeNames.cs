@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using System.Reflection.Metadata;
+using System.Reflection.Metadata.Ecma335;
 
 namespace NativeLeaks.Symbols.Managed;
 
@@ -9,6 +10,19 @@ internal readonly record struct GenericNames(GenericParameterHandleCollection Of
 /// <summary>Types as a list of parameters shows them.</summary>
 internal sealed class SignatureTypeNames(MetadataReader metadata) : ISignatureTypeProvider<string, GenericNames>
 {
+    // The decoder calls itself for each type inside a type, and a hostile signature has as many as it has bytes.
+    private const int MaxSignatureBytes = 2048;
+
+    /// <summary>Parameter types of a method's signature.</summary>
+    /// <exception cref="BadImageFormatException">It is damaged, or longer than any that a compiler makes.</exception>
+    public static ImmutableArray<string> ParametersOf(MetadataReader metadata, BlobHandle signature, GenericNames names)
+    {
+        BlobReader reader = metadata.GetBlobReader(signature);
+        return reader.Length <= MaxSignatureBytes
+            ? new SignatureDecoder<string, GenericNames>(new SignatureTypeNames(metadata), metadata, names).DecodeMethodSignature(ref reader).ParameterTypes
+            : throw new BadImageFormatException($"A signature has {reader.Length} bytes.");
+    }
+
     public string GetPrimitiveType(PrimitiveTypeCode typeCode) => typeCode.ToString();
 
     public string GetTypeFromDefinition(MetadataReader reader, TypeDefinitionHandle handle, byte rawTypeKind) =>
