@@ -51,7 +51,8 @@ internal static class Blame
     public static bool IsOwner(ResolvedFrame frame) =>
         frame is { Frame.Kind: LeakFrameKind.Managed, Role: ModuleRole.Other };
 
-    private static ResolvedFrame? First(IReadOnlyList<ResolvedFrame> stack, Func<ResolvedFrame, bool> condition)
+    /// <summary>The innermost frame of a kind; null when there is none.</summary>
+    public static ResolvedFrame? First(IReadOnlyList<ResolvedFrame> stack, Func<ResolvedFrame, bool> condition)
     {
         foreach (ResolvedFrame frame in stack)
         {

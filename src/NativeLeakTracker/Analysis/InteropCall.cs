@@ -33,7 +33,7 @@ internal readonly record struct InteropCall(string? Api, string? Import)
         // Without an owner the stack is all native, or ends in the framework: what stands outermost is not what was called.
         if (owner == stack.Count)
         {
-            native = stack.FirstOrDefault(static f => f is { Frame.Kind: LeakFrameKind.Native, Role: not ModuleRole.CRuntime });
+            native = Blame.First(stack, static f => f is { Frame.Kind: LeakFrameKind.Native, Role: not ModuleRole.CRuntime });
             framework = null;
         }
 
