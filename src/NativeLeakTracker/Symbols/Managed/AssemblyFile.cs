@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using System.Reflection.Metadata;
 using System.Reflection.Metadata.Ecma335;
 using System.Reflection.PortableExecutable;
+using NativeLeaks.Symbols.Native;
 
 namespace NativeLeaks.Symbols.Managed;
 
@@ -177,21 +178,21 @@ internal sealed class AssemblyFile : IDisposable
             or OverflowException or NotSupportedException or InvalidDataException or IndexOutOfRangeException or InvalidCastException
             or OutOfMemoryException;
 
-    /// <summary>A FIFO or a device would hold us up; they have no length.</summary>
+    /// <summary>A regular file to be read, if it is not larger than any assembly; null for all else.</summary>
     internal static FileStream? OpenFile(string path)
     {
-        try
-        {
-            var info = new FileInfo(path);
-            info = (FileInfo?)info.ResolveLinkTarget(returnFinalTarget: true) ?? info;
-            return info.Exists && info.Length is > 0 and <= MaxFileBytes
-                ? new FileStream(info.FullName, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete)
-                : null;
-        }
-        catch (Exception e) when (IsDamage(e))
+        if (RegularFile.TryOpen(path) is not var (handle, length))
         {
             return null;
         }
+
+        if (length <= MaxFileBytes)
+        {
+            return new FileStream(handle, FileAccess.Read);
+        }
+
+        handle.Dispose();
+        return null;
     }
 
     private static Guid MvidOf(MetadataReader metadata) => metadata.GetGuid(metadata.GetModuleDefinition().Mvid);
