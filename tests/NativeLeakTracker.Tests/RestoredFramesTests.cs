@@ -53,7 +53,7 @@ public sealed class RestoredFramesTests
         Assert.That(inferred, Is.Not.Empty.And.All.StartsWith("StackSituations.Native."));
     }
 
-    private static IReadOnlyList<(string Method, bool IsInferred)> Frames(string program, string situation)
+    private static List<(string Method, bool IsInferred)> Frames(string program, string situation)
     {
         var (sizes, stacks) = Report(program);
         return stacks[sizes[situation]];

@@ -34,27 +34,30 @@ internal sealed record SymbolSettings
     public IReadOnlyList<(string From, string To)> PathMap { get; init; } = [];
 
     /// <summary>What the environment of this process asks for.</summary>
-    public static SymbolSettings FromEnvironment()
+    public static SymbolSettings FromEnvironment() => From(Environment.GetEnvironmentVariable);
+
+    /// <summary>What variables ask for.</summary>
+    internal static SymbolSettings From(Func<string, string?> variable)
     {
         var timeout = int.TryParse(
-            Environment.GetEnvironmentVariable("DEBUGINFOD_TIMEOUT"), NumberStyles.None, CultureInfo.InvariantCulture, out int seconds) && seconds > 0
+            variable("DEBUGINFOD_TIMEOUT"), NumberStyles.None, CultureInfo.InvariantCulture, out int seconds) && seconds > 0
             ? TimeSpan.FromSeconds(seconds)
             : None.DebuginfodTimeout;
         return new SymbolSettings
         {
-            SearchFolders = Split("NATIVELEAKS_SYMBOL_PATH", ':'),
+            SearchFolders = Split(variable("NATIVELEAKS_SYMBOL_PATH"), ':'),
             DebuginfodServers =
             [
-                .. Split("DEBUGINFOD_URLS", ' ')
+                .. Split(variable("DEBUGINFOD_URLS"), ' ')
                     .Select(static url => Uri.TryCreate(url, UriKind.Absolute, out Uri? server) ? server : null)
                     .OfType<Uri>()
                     .Where(static server => server.Scheme == Uri.UriSchemeHttp || server.Scheme == Uri.UriSchemeHttps),
             ],
-            DebuginfodCache = Environment.GetEnvironmentVariable("DEBUGINFOD_CACHE_PATH") is { Length: > 0 } cache ? cache : null,
+            DebuginfodCache = variable("DEBUGINFOD_CACHE_PATH") is { Length: > 0 } cache ? cache : null,
             DebuginfodTimeout = timeout,
             PathMap =
             [
-                .. Split("NATIVELEAKS_PATH_MAP", ';')
+                .. Split(variable("NATIVELEAKS_PATH_MAP"), ';')
                     .Select(static pair => pair.Split('=', 2))
                     .Where(static pair => pair.Length == 2 && pair[0].Length > 0)
                     .Select(static pair => (pair[0], pair[1])),
@@ -76,7 +79,6 @@ internal sealed record SymbolSettings
         return path;
     }
 
-    private static string[] Split(string variable, char separator) =>
-        Environment.GetEnvironmentVariable(variable)?
-            .Split(separator, StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries) ?? [];
+    private static string[] Split(string? value, char separator) =>
+        value?.Split(separator, StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries) ?? [];
 }
