@@ -9,18 +9,18 @@ internal static class Blame
     /// The runtime's own: the innermost frame outside the C runtime lies in the .NET runtime or its host, or the dynamic
     /// linker or a C runtime that it started made the block for itself.
     /// </summary>
-    public static bool IsRuntimeBlock(IReadOnlyList<ResolvedFrame> stack)
+    public static bool IsRuntimeBlock(IReadOnlyList<FrameOutline> stack)
     {
         if (stack.Count > 0 && stack[0].IsDynamicLinker)
         {
             return true;
         }
 
-        foreach (ResolvedFrame frame in stack)
+        foreach (FrameOutline frame in stack)
         {
-            if (frame.Role != ModuleRole.CRuntime)
+            if (frame.IsManaged || frame.Role != ModuleRole.CRuntime)
             {
-                return frame.Role == ModuleRole.DotnetRuntime;
+                return !frame.IsManaged && frame.Role == ModuleRole.DotnetRuntime;
             }
         }
 
@@ -29,8 +29,7 @@ internal static class Blame
         return stack.Count > 0 && stack[^1].IsDynamicLinker;
     }
 
-    public static bool HasManagedFrame(IReadOnlyList<ResolvedFrame> stack) =>
-        stack.Any(static f => f.Frame.Kind == LeakFrameKind.Managed);
+    public static bool HasManagedFrame(IReadOnlyList<FrameOutline> stack) => stack.Any(static f => f.IsManaged);
 
     /// <summary>The module whose code called the allocation function.</summary>
     public static string? Allocator(IReadOnlyList<ResolvedFrame> stack) =>

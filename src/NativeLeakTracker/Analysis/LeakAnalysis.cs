@@ -24,11 +24,15 @@ internal static class LeakAnalysis
         {
             liveBlocks += group.Blocks;
             liveBytes += group.Bytes;
-            IReadOnlyList<ResolvedFrame> stack = resolver.Resolve(group.Context);
-            if (Exclusion(stack, belonging, filter) is { } reason)
+
+            // Naming takes time; most of what is set aside is known without.
+            (string Reason, string? Rule)? reason = Exclusion(resolver.Outline(group.Context), belonging, filter);
+            IReadOnlyList<ResolvedFrame> stack = reason is null ? resolver.Resolve(group.Context) : [];
+            reason ??= Suppressions.Match([.. stack.Select(static f => f.Frame)]) is { } rule ? ("suppressed", rule) : null;
+            if (reason is { } aside)
             {
-                (long blocks, long bytes) = excluded.GetValueOrDefault(reason);
-                excluded[reason] = (blocks + group.Blocks, bytes + group.Bytes);
+                (long blocks, long bytes) = excluded.GetValueOrDefault(aside);
+                excluded[aside] = (blocks + group.Blocks, bytes + group.Bytes);
                 continue;
             }
 
@@ -55,7 +59,7 @@ internal static class LeakAnalysis
     }
 
     private static (string Reason, string? Rule)? Exclusion(
-        IReadOnlyList<ResolvedFrame> stack, Belonging belonging, BlockFilter filter)
+        IReadOnlyList<FrameOutline> stack, Belonging belonging, BlockFilter filter)
     {
         if (Blame.IsRuntimeBlock(stack))
         {
@@ -64,12 +68,7 @@ internal static class LeakAnalysis
 
         // A managed thread outside the scope has a flow of its own, and it is not ours. A native thread has none: it is
         // ours when there is nobody else whose it could be.
-        if (belonging == Belonging.Outside && (!filter.IsOnlyScope || Blame.HasManagedFrame(stack)))
-        {
-            return ("otherScope", null);
-        }
-
-        return Suppressions.Match([.. stack.Select(static f => f.Frame)]) is { } rule ? ("suppressed", rule) : null;
+        return belonging == Belonging.Outside && (!filter.IsOnlyScope || Blame.HasManagedFrame(stack)) ? ("otherScope", null) : null;
     }
 
     private static LeakGroup Describe(IReadOnlyList<ResolvedFrame> stack, LiveGroup group)

@@ -41,6 +41,22 @@ internal sealed class ContextResolver : IDisposable
         _files.Dispose();
     }
 
+    /// <summary>The frames of a context before they are named, innermost first. Costs next to nothing.</summary>
+    public IReadOnlyList<FrameOutline> Outline(uint context)
+    {
+        List<FrameOutline> stack = [];
+        foreach (uint id in _ledger.Chain(context).Contexts)
+        {
+            ContextEntry node = _ledger.Context(id);
+            stack.Add(
+                node.Kind == NodeKind.Native && node.Object != 0
+                    ? _native.OutlineOf(node)
+                    : new FrameOutline(node.Kind == NodeKind.Managed, ModuleRole.Other, IsDynamicLinker: false));
+        }
+
+        return stack;
+    }
+
     /// <summary>The stack of a context, innermost frame first.</summary>
     public IReadOnlyList<ResolvedFrame> Resolve(uint context)
     {

@@ -7,12 +7,12 @@ namespace NativeLeaks.Symbols;
 internal sealed class NativeFrames(LedgerReader ledger, SymbolSettings settings) : IDisposable
 {
     private readonly Dictionary<uint, Library> _libraries = [];
-    private readonly Dictionary<string, NativeSymbols> _symbols = [];
+    private readonly Dictionary<string, Library> _byPath = [];
 
     /// <summary>What keeps names or lines from libraries that stood in stacks: stripped, damaged. One line each.</summary>
     public IReadOnlyList<string> Notes =>
     [
-        .. _libraries.Values.Where(static l => l.Role == ModuleRole.Other).Select(static l => l.Symbols).Distinct()
+        .. _byPath.Values.Where(static l => l is { Role: ModuleRole.Other, IsOpen: true }).Select(static l => l.Symbols)
             .SelectMany(static s => (s.Advice is { } advice ? (IEnumerable<string>)[$"{Path.GetFileName(s.Path)}: {advice}"] : []).Concat(s.Problems)),
     ];
 
@@ -59,13 +59,13 @@ internal sealed class NativeFrames(LedgerReader ledger, SymbolSettings settings)
                 Inlined = source.IsInlined,
                 Address = node.Pc,
             };
-            frames.Add(new ResolvedFrame(frame, library.Role, library.IsDynamicLinker));
+            frames.Add(new ResolvedFrame(frame, library.Role));
         }
 
         if (frames.Count == 0)
         {
             var frame = new LeakFrame(kind, null, fileName) { Offset = (long)address + distance, Address = node.Pc };
-            frames.Add(new ResolvedFrame(frame, library.Role, library.IsDynamicLinker));
+            frames.Add(new ResolvedFrame(frame, library.Role));
         }
 
         return new PhysicalFrame(
@@ -82,10 +82,17 @@ internal sealed class NativeFrames(LedgerReader ledger, SymbolSettings settings)
 
     public void Dispose()
     {
-        foreach (NativeSymbols symbols in _symbols.Values)
+        foreach (Library library in _byPath.Values)
         {
-            symbols.Dispose();
+            library.Dispose();
         }
+    }
+
+    /// <summary>What part the library of a node plays, without a look into its file.</summary>
+    public FrameOutline OutlineOf(in ContextEntry node)
+    {
+        Library library = LibraryOf(node.Object, ledger.Module(node.Object));
+        return new FrameOutline(IsManaged: false, library.Role, library.IsDynamicLinker);
     }
 
     private Library LibraryOf(uint id, in ModuleEntry module)
@@ -93,17 +100,30 @@ internal sealed class NativeFrames(LedgerReader ledger, SymbolSettings settings)
         if (!_libraries.TryGetValue(id, out Library? library))
         {
             string path = ledger.Text(module.Path);
-            if (!_symbols.TryGetValue(path, out NativeSymbols? symbols))
+            if (!_byPath.TryGetValue(path, out library))
             {
-                // Lines inside libc or the runtime help nobody, and their debug files are large.
-                _symbols[path] = symbols = NativeSymbols.Open(path, settings, namesOnly: ModuleRoles.OfNative(path) != ModuleRole.Other);
+                _byPath[path] = library = new Library(path, settings);
             }
 
-            _libraries[id] = library = new Library(symbols, ModuleRoles.OfNative(path), ModuleRoles.IsDynamicLinker(path));
+            _libraries[id] = library;
         }
 
         return library;
     }
 
-    private sealed record Library(NativeSymbols Symbols, ModuleRole Role, bool IsDynamicLinker);
+    private sealed class Library(string path, SymbolSettings settings) : IDisposable
+    {
+        private NativeSymbols? _symbols;
+
+        public ModuleRole Role { get; } = ModuleRoles.OfNative(path);
+
+        public bool IsDynamicLinker { get; } = ModuleRoles.IsDynamicLinker(path);
+
+        public bool IsOpen => _symbols is not null;
+
+        // Lines inside libc or the runtime help nobody, and their debug files are large.
+        public NativeSymbols Symbols => _symbols ??= NativeSymbols.Open(path, settings, namesOnly: Role != ModuleRole.Other);
+
+        public void Dispose() => _symbols?.Dispose();
+    }
 }

@@ -6,9 +6,14 @@ namespace NativeLeaks.Symbols;
 /// <summary>A frame with what the analysis needs to know beyond what is shown.</summary>
 /// <param name="Frame">What is shown.</param>
 /// <param name="Role">What part its module plays.</param>
-/// <param name="IsDynamicLinker">Whether it is the dynamic linker's.</param>
 /// <param name="EntryPoint">Of a P/Invoke's declaration: the native function that it stands for; else null.</param>
-internal readonly record struct ResolvedFrame(LeakFrame Frame, ModuleRole Role, bool IsDynamicLinker = false, string? EntryPoint = null);
+internal readonly record struct ResolvedFrame(LeakFrame Frame, ModuleRole Role, string? EntryPoint = null);
+
+/// <summary>What is known of a frame before it is named, which takes time: enough to set the runtime's own blocks aside.</summary>
+/// <param name="IsManaged">Managed code, or a stub that the runtime made.</param>
+/// <param name="Role">What part a native frame's library plays; of managed code, nothing.</param>
+/// <param name="IsDynamicLinker">Whether it is the dynamic linker's.</param>
+internal readonly record struct FrameOutline(bool IsManaged, ModuleRole Role, bool IsDynamicLinker);
 
 /// <summary>A frame that is on the stack, with the source's functions that share it.</summary>
 /// <param name="Frames">Innermost first: what was inlined, then the function itself. Never empty.</param>
