@@ -28,10 +28,14 @@ internal sealed class AttachTarget : IDisposable
     public Note[] Notes { get; }
 
     /// <summary>Run by the installed runtime.</summary>
-    public static AttachTarget Start() => Start(ChildProcess.DotnetHost, RepositoryPaths.ChildProgram("AttachTarget"));
+    public static AttachTarget Start() => Start(ChildProcess.DotnetHost, [RepositoryPaths.ChildProgram("AttachTarget")]);
+
+    /// <summary>The same, recorded from its first instruction into a ledger in a file.</summary>
+    public static AttachTarget StartRecorded(string ledger) => Start(
+        ChildProcess.DotnetHost, [RepositoryPaths.ChildProgram("AttachTarget")], ChildProcess.Preload, ("NATIVELEAKS_LEDGER", ledger));
 
     /// <summary>A program that brings its runtime.</summary>
-    public static AttachTarget StartPublished(string program) => Start(program);
+    public static AttachTarget StartPublished(string program) => Start(program, []);
 
     public void Kill() => _program.Kill();
 
@@ -41,11 +45,11 @@ internal sealed class AttachTarget : IDisposable
         _folder.Dispose();
     }
 
-    private static AttachTarget Start(string program, params string[] arguments)
+    private static AttachTarget Start(string program, string[] arguments, params (string Name, string Value)[] environment)
     {
         var folder = new TemporaryFolder();
         string notes = folder.File("notes.json");
-        var running = RunningProgram.Start(program, [.. arguments, RepositoryPaths.Shim, notes]);
+        var running = RunningProgram.Start(program, [.. arguments, RepositoryPaths.Shim, notes], environment);
         return new AttachTarget(folder, running, JsonSerializer.Deserialize<Note[]>(File.ReadAllText(notes))!);
     }
 }
