@@ -25,8 +25,11 @@ public sealed class ReportTests
             Assert.That(managed.Select(static f => f.Method), Has.Member("AttachTarget.Program.Main(String[])"));
             Assert.That(managed.Where(static f => f.Method is null || f.Method.StartsWith("(managed code", StringComparison.Ordinal)), Is.Empty);
 
-            // A state machine also runs code that the compiler made and that no line stands for.
-            Assert.That(managed.Where(static f => f is { Module: "AttachTarget.dll", Symbol: null, Inferred: false, Line: null }).Select(static f => f.Method), Is.Empty);
+            // The lines of an async method are those of its state machine: what makes and starts that has none.
+            HashSet<string?> async = [.. managed.Where(static f => f.Symbol is not null).Select(static f => f.Method)];
+            Assert.That(
+                managed.Where(f => f is { Module: "AttachTarget.dll", Inferred: false, Line: null } && !async.Contains(f.Method)).Select(static f => f.Method),
+                Is.Empty);
         });
     }
 
