@@ -87,7 +87,12 @@ internal sealed class ContextResolver : IDisposable
                 }
 
                 stack.AddRange(between.Frames);
-                stack.AddRange(between.EntryPoint is { } name ? [frame.Frames[0] with { EntryPoint = name }, .. frame.Frames.Skip(1)] : frame.Frames);
+                stack.AddRange(between switch
+                {
+                    { EntryPoint: { } name } => [frame.Frames[0] with { EntryPoint = name }, .. frame.Frames.Skip(1)],
+                    { IsDoubtful: true } => Mark(frame, NodeFlags.Approximate).Frames,
+                    _ => frame.Frames,
+                });
                 inner = place;
                 byStub = false;
             }

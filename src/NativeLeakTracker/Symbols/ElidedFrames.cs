@@ -7,7 +7,8 @@ namespace NativeLeaks.Symbols;
 /// <summary>What was put back inside a frame.</summary>
 /// <param name="Frames">Innermost first.</param>
 /// <param name="EntryPoint">The native function that the frame's own method stands for, where that is a generated P/Invoke.</param>
-internal sealed record Elided(IReadOnlyList<ResolvedFrame> Frames, string? EntryPoint)
+/// <param name="IsDoubtful">No call ends where the frame returns to, so it may be no frame.</param>
+internal sealed record Elided(IReadOnlyList<ResolvedFrame> Frames, string? EntryPoint, bool IsDoubtful = false)
 {
     public static Elided Nothing { get; } = new([], null);
 }
@@ -38,7 +39,7 @@ internal sealed class ElidedFrames(AssemblyFiles files, NativeFrames libraries, 
     {
         if (outer is { IsCall: true, Native: { } native, Outermost.Role: ModuleRole.Other })
         {
-            return new Elided(LeftByJump(native, outer.Outermost.Frame, inner), null);
+            return LeftByJump(native, outer.Outermost.Frame, inner);
         }
 
         // The framework's own insides are nobody's concern, and reading their IL takes time.
@@ -58,16 +59,14 @@ internal sealed class ElidedFrames(AssemblyFiles files, NativeFrames libraries, 
             : WithEntry(_methods.BeforeNative(key, caller.Il, inner?.Native?.Function?.Name), inner);
     }
 
-    /// <summary>The functions that a native call went through by jumps.</summary>
-    private List<ResolvedFrame> LeftByJump(NativePlace outer, LeakFrame frame, PhysicalFrame? inner)
+    /// <summary>The functions that a native call went through by jumps; and whether there is a call at all.</summary>
+    private Elided LeftByJump(NativePlace outer, LeakFrame frame, PhysicalFrame? inner)
     {
-        if (CalleeOf(inner) is not { } callee)
-        {
-            return [];
-        }
-
         CallSite site = _calls.Check(outer.Symbols, outer.ReturnAddress);
-        return Show(_calls.Elided(site, outer.Symbols, callee, name => libraries.Definition(name, library: null)), frame.Kind);
+        List<ResolvedFrame> frames = CalleeOf(inner) is { } callee
+            ? Show(_calls.Elided(site, outer.Symbols, callee, name => libraries.Definition(name, library: null)), frame.Kind)
+            : [];
+        return new Elided(frames, null, site.Evidence == CallEvidence.None);
     }
 
     /// <summary>What is inside a P/Invoke, if the function that it names was left by a jump: that function stands on no stack.</summary>
