@@ -285,18 +285,23 @@ static uint32_t copy_metadata(const struct metadata *metadata) {
     return offset;
 }
 
+/* What lies where the MVID was: nothing may be mapped there any more, if another assembly took the module's and the file's place. */
+static bool has_mvid(uint64_t mvid_at, const uint8_t *mvid) {
+    uint8_t now[16];
+    return nltp_peek((uintptr_t)mvid_at, now, sizeof now) && __builtin_memcmp(now, mvid, sizeof now) == 0;
+}
+
 bool nltp_clr_is_image(uint32_t image, const struct nltp_code_identity *identity) {
-    if (image == 0) return identity->module == 0;
+    if (image == 0) return true; /* it could not be told then, nor can it now: start and method must do */
     const struct nlt_image *known = (const struct nlt_image *)nltp_table(NLT_TABLE_IMAGES) + image;
     uint64_t mvid_at = nltp_load_acquire(&known->mvid_at);
     if (mvid_at == 0 || known->module != identity->module) return false;
     if (known->base != word_at(identity->module + clr.module_base)) {
         /* Emitted: the copy of its metadata moves as it grows. */
         uintptr_t emitted = emitted_metadata(identity->module);
-        return emitted != 0 && known->base == emitted && (identity->token & 0xffffff) <= known->method_rows &&
-               __builtin_memcmp((const void *)mvid_at, known->mvid, 16) == 0;
+        if (emitted == 0 || known->base != emitted || (identity->token & 0xffffff) > known->method_rows) return false;
     }
-    return __builtin_memcmp((const void *)mvid_at, known->mvid, 16) == 0;
+    return has_mvid(mvid_at, known->mvid);
 }
 
 uint32_t nltp_clr_image(const struct nltp_code_identity *identity) {
@@ -320,7 +325,10 @@ uint32_t nltp_clr_image(const struct nltp_code_identity *identity) {
     char path[1024];
     copy_path(identity->module, path, sizeof path);
     uint32_t id = nltp_table_take(NLT_TABLE_IMAGES, 1);
-    if (id == 0) return 0;
+    if (id == 0) {
+        not_understood();
+        return 0;
+    }
     struct nlt_image *image = &images[id];
     image->module = identity->module;
     image->base = base;
