@@ -10,11 +10,70 @@ public enum UnavailableBehavior
     Throw,
 }
 
-/// <summary>How a scope judges. Immutable; share one among tests.</summary>
+/// <summary>Whose allocations a tracker is about.</summary>
+public enum NativeLeakScope
+{
+    /// <summary>
+    /// Those of the flow in which it was started: the calling method, what it calls, and the tasks, timers and threads that
+    /// are started there. Tests that run in parallel do not blame each other.
+    /// </summary>
+    Flow,
+
+    /// <summary>Everybody's in the process, other flows and native threads included.</summary>
+    Process,
+}
+
+/// <summary>What a tracker covers, and how it judges. Immutable; share one among tests.</summary>
+/// <remarks>Patterns are those of suppressions: text that stands anywhere, <c>*</c> for any text, <c>^</c> and <c>$</c> for
+/// the ends. Case counts.</remarks>
 public sealed record NativeLeakOptions
 {
     /// <summary>The defaults.</summary>
     public static NativeLeakOptions Default { get; } = new();
+
+    /// <summary>Whose allocations count.</summary>
+    public NativeLeakScope Scope { get; init; } = NativeLeakScope.Flow;
+
+    /// <summary>
+    /// How many blocks of one stack may be outstanding without being called a leak; null: this limit allows nothing. With
+    /// <see cref="MaxBytesPerStack"/> given too, a stack has to keep both.
+    /// </summary>
+    public long? MaxBlocksPerStack { get; init; }
+
+    /// <summary>How many bytes of one stack may be outstanding without being called a leak; null: this limit allows
+    /// nothing.</summary>
+    public long? MaxBytesPerStack { get; init; }
+
+    /// <summary>Blocks of fewer bytes are not judged.</summary>
+    public long MinBlockBytes { get; init; }
+
+    /// <summary>Patterns: only stacks whose owner (<see cref="LeakGroup.Owner"/>) matches one are judged; empty: all.</summary>
+    public IReadOnlyList<string> Owners { get; init; } = [];
+
+    /// <summary>Patterns: only stacks whose allocator (<see cref="LeakGroup.Allocator"/>) matches one are judged; empty:
+    /// all.</summary>
+    public IReadOnlyList<string> Allocators { get; init; } = [];
+
+    /// <summary>Patterns: only stacks with a method that matches one are judged; empty: all.</summary>
+    public IReadOnlyList<string> Methods { get; init; } = [];
+
+    /// <summary>
+    /// Asked of each stack that would be called a leak; false sets it aside. Called on the thread that judges, its own
+    /// allocations unrecorded. What it throws is thrown by the assertion.
+    /// </summary>
+    public Func<LeakGroup, bool>? Filter { get; init; }
+
+    /// <summary>Rules in LeakSanitizer's syntax: <c>leak:pattern</c>. Docs/suppressions.md has the syntax.</summary>
+    public IReadOnlyList<string> Suppressions { get; init; } = [];
+
+    /// <summary>Paths of suppression files; those of <c>NATIVELEAKS_SUPPRESSIONS</c> are read as well.</summary>
+    public IReadOnlyList<string> SuppressionFiles { get; init; } = [];
+
+    /// <summary>
+    /// How long judging may wait for finalizers, and for releases that other threads are about to make. Spent only if
+    /// something is outstanding that keeps changing.
+    /// </summary>
+    public TimeSpan SettleTimeout { get; init; } = TimeSpan.FromSeconds(5);
 
     /// <summary>What <see cref="NativeLeakTracker.AssertNoLeaks"/> does on a platform without the engine.</summary>
     public UnavailableBehavior WhenUnavailable { get; init; } = UnavailableBehavior.Pass;

@@ -28,6 +28,10 @@ public sealed record NativeLeakReport
     /// <summary>Blocks that are outstanding but reachable from something that lives on; not leaks by default.</summary>
     public required IReadOnlyList<LeakGroup> Kept { get; init; }
 
+    /// <summary>Releases that were wrong: of a block that was free already, of what is no block, or by the wrong
+    /// function.</summary>
+    public IReadOnlyList<PairingBug> PairingBugs { get; init; } = [];
+
     /// <summary>Outstanding blocks that nobody is blamed for, by reason.</summary>
     public required IReadOnlyList<ExcludedBlocks> Excluded { get; init; }
 
@@ -122,7 +126,8 @@ public sealed record ReportedCapture(
 public sealed record ReportedTotals(long LiveBlocks, long LiveBytes, long AllocatedBlocks, long? AllocatedBytes);
 
 /// <summary>Outstanding blocks with one stack.</summary>
-/// <param name="Verdict">In this version always <c>unclassified</c>: nothing was looked for that may still hold the blocks.</param>
+/// <param name="Verdict"><c>undisposed</c>, or <c>unclassified</c>: outstanding, and nothing was looked for that may still hold the
+/// blocks.</param>
 /// <param name="Blocks">Number of blocks.</param>
 /// <param name="Bytes">Sum of the requested sizes.</param>
 /// <param name="SmallestBytes">Smallest requested size.</param>
@@ -147,6 +152,38 @@ public sealed record LeakGroup(
 {
     /// <summary>The P/Invoke declaration through which native code was reached; null when none was, or it is not known.</summary>
     public string? Import { get; init; }
+
+    /// <summary>
+    /// What the verdict rests on; of <c>undisposed</c>: <c>finalizer</c> (the finalizer thread released the blocks, because nobody had
+    /// disposed what owned them). Null for other verdicts.
+    /// </summary>
+    public string? How { get; init; }
+
+    /// <summary>The type whose finalizer released the blocks, where that can be told.</summary>
+    public string? FinalizedType { get; init; }
+
+    /// <summary>Of an assertion about growth: blocks that each measured round left behind. Else null.</summary>
+    public IReadOnlyList<long>? BlocksPerRound { get; init; }
+
+    /// <summary>What to do about it, in a sentence; null where nothing is known.</summary>
+    public string? Advice { get; init; }
+}
+
+/// <summary>A release that was wrong.</summary>
+/// <param name="Kind"><c>doubleFree</c>: the block had been released already; <c>notABlock</c>: the address is not the start of a
+/// block; <c>wrongFunction</c>: the block is of another family of functions.</param>
+/// <param name="Address">What was released, as a hexadecimal address.</param>
+/// <param name="Count">How often it happened with the same stacks.</param>
+/// <param name="Description">What happened, in a sentence.</param>
+/// <param name="Stack">Frames of the wrong release, innermost first.</param>
+public sealed record PairingBug(
+    string Kind, string Address, long Count, string Description, IReadOnlyList<LeakFrame> Stack)
+{
+    /// <summary>Where the block was allocated; empty where that is not known.</summary>
+    public IReadOnlyList<LeakFrame> AllocationStack { get; init; } = [];
+
+    /// <summary>Of a double free: where the block was released first. Else empty.</summary>
+    public IReadOnlyList<LeakFrame> FirstReleaseStack { get; init; } = [];
 }
 
 /// <summary>What a frame belongs to.</summary>
@@ -213,7 +250,8 @@ public sealed record LeakFrame(LeakFrameKind Kind, string? Method, string? Modul
 
 /// <summary>Outstanding blocks that nobody is blamed for.</summary>
 /// <param name="Reason"><c>runtime</c>: the .NET runtime's own; <c>suppressed</c>: matched by a rule;
-/// <c>otherScope</c>: allocated by threads outside the scope's flow.</param>
+/// <c>ignored</c>: allocated in a region that is to be ignored; <c>otherScope</c>: allocated by threads
+/// outside the scope's flow; <c>limit</c>: within the limits for one stack; <c>filter</c>: not asked for by the options.</param>
 /// <param name="Rule">The rule that matched, where there is one.</param>
 /// <param name="Blocks">Number of blocks.</param>
 /// <param name="Bytes">Sum of the requested sizes.</param>
