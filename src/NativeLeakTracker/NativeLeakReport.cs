@@ -1,3 +1,4 @@
+using NativeLeaks.Analysis;
 using NativeLeaks.Ledger;
 using NativeLeaks.Reports;
 using NativeLeaks.Symbols;
@@ -59,7 +60,7 @@ public sealed record NativeLeakReport
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
         using LedgerFile file = LedgerFile.Open(path);
-        return ReportBuilder.Build(file, SymbolSettings.FromEnvironment(), live: null);
+        return ReportBuilder.Build(file, SymbolSettings.FromEnvironment(), live: null, JudgingRules.Of(NativeLeakOptions.Default));
     }
 
     /// <summary>Writes the report for people.</summary>
@@ -255,4 +256,9 @@ public sealed record LeakFrame(LeakFrameKind Kind, string? Method, string? Modul
 /// <param name="Rule">The rule that matched, where there is one.</param>
 /// <param name="Blocks">Number of blocks.</param>
 /// <param name="Bytes">Sum of the requested sizes.</param>
-public sealed record ExcludedBlocks(string Reason, string? Rule, long Blocks, long Bytes);
+public sealed record ExcludedBlocks(string Reason, string? Rule, long Blocks, long Bytes)
+{
+    /// <summary>Where a suppression stands: <c>options</c>, file and line, or <c>built in</c> with the reason. Null for other
+    /// reasons.</summary>
+    public string? Origin { get; init; }
+}

@@ -128,7 +128,7 @@ public sealed class NativeLeakTracker : IDisposable
         using QuietRegion quiet = QuietRegion.Enter();
         return _ledger is null
             ? WrapperAnalysis.Report(_firstSequence, _started)
-            : ReportBuilder.Build(_ledger, BlockFilter.Flow(_ledger, _scope!), _before, _started, "since Start()", "running");
+            : ReportBuilder.Build(_ledger, BlockFilter.Flow(_ledger, _scope!), _before, _started, "since Start()", "running", JudgingRules.Of(_options));
     }
 
     /// <summary>Throws when native memory that was allocated in the scope is outstanding.</summary>
