@@ -35,6 +35,7 @@ internal static class JsonReport
         json.WriteNumber("approximateStacks", report.Capture.ApproximateStacks);
         json.WriteNumber("unseenImports", report.Capture.UnseenImports);
         json.WriteNumber("uncopiedCodeInfo", report.Capture.UncopiedCodeInfo);
+        json.WriteNumber("unlistedFinalized", report.Capture.UnlistedFinalized);
         json.WriteString("endedBy", report.Capture.EndedBy);
         json.WriteEndObject();
 
@@ -64,14 +65,20 @@ internal static class JsonReport
         }
 
         json.WriteEndArray();
-        json.WriteStartArray("symbolNotes");
-        foreach (string note in report.SymbolNotes)
+        WriteTexts(json, "notes", report.Notes);
+        WriteTexts(json, "symbolNotes", report.SymbolNotes);
+        json.WriteEndObject();
+    }
+
+    private static void WriteTexts(Utf8JsonWriter json, string name, IReadOnlyList<string> texts)
+    {
+        json.WriteStartArray(name);
+        foreach (string text in texts)
         {
-            json.WriteStringValue(note);
+            json.WriteStringValue(text);
         }
 
         json.WriteEndArray();
-        json.WriteEndObject();
     }
 
     private static void WriteGroups(Utf8JsonWriter json, string name, IReadOnlyList<LeakGroup> groups)

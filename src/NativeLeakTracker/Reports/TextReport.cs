@@ -157,6 +157,11 @@ internal static class TextReport
             (totals.AllocatedBytes is { } bytes ? Amount(totals.AllocatedBlocks, bytes) : Count(totals.AllocatedBlocks, "block")) +
             "; " +
             $"outstanding: {Amount(totals.LiveBlocks, totals.LiveBytes)}.");
+        foreach (string note in report.Notes)
+        {
+            writer.WriteLine($"Note: {note}.");
+        }
+
         foreach (string note in report.SymbolNotes)
         {
             writer.WriteLine($"Symbols: {note}");
@@ -177,6 +182,7 @@ internal static class TextReport
         Loss(capture.ApproximateStacks, "stack in this process is approximate", "stacks in this process are approximate", writer);
         Loss(capture.UnseenImports, "import bypasses the hooks", "imports bypass the hooks", writer);
         Loss(capture.UncopiedCodeInfo, "managed method has no line numbers", "managed methods have no line numbers", writer);
+        Loss(capture.UnlistedFinalized, "release by the finalizer thread was not judged", "releases by the finalizer thread were not judged", writer);
     }
 
     private static void Loss(long count, string singular, string plural, TextWriter writer)
