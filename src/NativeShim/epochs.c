@@ -108,17 +108,20 @@ static bool renew(uint32_t scope) {
 }
 
 /* A thread may run in a closed scope for as long as it likes. */
-static void renew_closed(void) {
-    if (!renew(NLT_SCOPE_NOBODY)) return;
+static void renew_all(void) {
+    renew(NLT_SCOPE_NOBODY);
     uint32_t count = nltp_ledger->tables[NLT_TABLE_SCOPES].count;
-    for (uint32_t i = NLT_SCOPE_NOBODY + 1; i < count; i++)
-        if (!nltp_scopes[i].is_open) nltp_store_release(&nltp_scopes[i].epoch, nltp_scopes[NLT_SCOPE_NOBODY].epoch);
+    for (uint32_t i = 0; i < count; i++) {
+        if (i == NLT_SCOPE_OUTSIDE || nltp_scopes[i].is_open) renew(i);
+        else nltp_store_release(&nltp_scopes[i].epoch, nltp_scopes[NLT_SCOPE_NOBODY].epoch);
+    }
 }
 
-/* Each beginning is an epoch of its own for the threads outside: who asked can tell what came later. */
+/* Each beginning is an epoch of its own for those that it is about, the threads outside or everybody: who asked can tell what
+ * came later. */
 bool nltp_recording_begin(bool of_everybody) {
     if (!renew(NLT_SCOPE_OUTSIDE)) return false;
-    if (of_everybody) renew_closed();
+    if (of_everybody) renew_all();
     set_recording(nltp_ledger->recording + 1);
     return true;
 }
@@ -129,11 +132,7 @@ void nltp_recording_end(void) {
 
 void nltp_epoch_advance(uint32_t collections) {
     gc_count = collections;
-    if (nltp_ledger->recording == 0) return;
-    uint32_t count = nltp_ledger->tables[NLT_TABLE_SCOPES].count;
-    for (uint32_t i = 0; i < count; i++)
-        if (i == NLT_SCOPE_OUTSIDE || nltp_scopes[i].is_open) renew(i);
-    renew_closed();
+    if (nltp_ledger->recording != 0) renew_all();
 }
 
 /* ---- scopes --------------------------------------------------------------------------------------------------------- */
