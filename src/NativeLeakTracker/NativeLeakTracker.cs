@@ -50,6 +50,13 @@ public sealed class NativeLeakTracker : IDisposable
             WrapperLedger.Shared.Open();
             _firstSequence = WrapperLedger.Shared.Sequence;
         }
+
+        if (options.CheckPairing && !PairingCheck.TryBegin())
+        {
+            _scope?.Close();
+            throw new InvalidOperationException(
+                "There is no memory for the check of releases (2 MB); start with NativeLeakOptions.CheckPairing = false.");
+        }
     }
 
     /// <summary>
@@ -126,13 +133,14 @@ public sealed class NativeLeakTracker : IDisposable
     {
         ObjectDisposedException.ThrowIf(Volatile.Read(ref _disposed) != 0, this);
         using QuietRegion quiet = QuietRegion.Enter();
-        return _ledger is null
+        NativeLeakReport report = _ledger is null
             ? WrapperAnalysis.Report(_firstSequence, _started)
             : ReportBuilder.Build(_ledger, BlockFilter.Flow(_ledger, _scope!), _before, _started, "since Start()", "running");
+        return _options.CheckPairing ? report : report with { PairingBugs = [] };
     }
 
-    /// <summary>Throws when native memory that was allocated in the scope is outstanding.</summary>
-    /// <exception cref="NativeLeakException">There are leaks; the message is the report.</exception>
+    /// <summary>Throws when native memory that was allocated in the scope is outstanding, or was released wrongly.</summary>
+    /// <exception cref="NativeLeakException">There are leaks or pairing bugs; the message is the report.</exception>
     /// <exception cref="PlatformNotSupportedException">Nothing can be recorded here, and
     /// <see cref="NativeLeakOptions.WhenUnavailable"/> asks to be told.</exception>
     /// <exception cref="ObjectDisposedException">The tracker was disposed.</exception>
@@ -144,7 +152,7 @@ public sealed class NativeLeakTracker : IDisposable
         }
 
         NativeLeakReport report = GetReport();
-        if (report.Leaks.Count > 0)
+        if (report.Leaks.Count > 0 || report.PairingBugs.Count > 0)
         {
             throw new NativeLeakException(report);
         }
@@ -156,6 +164,11 @@ public sealed class NativeLeakTracker : IDisposable
         if (Interlocked.Exchange(ref _disposed, 1) != 0)
         {
             return;
+        }
+
+        if (_options.CheckPairing)
+        {
+            PairingCheck.End();
         }
 
         if (_scope is null)

@@ -55,6 +55,7 @@ static void reclaim(void) {
     mark_words(used);
     uint32_t scopes = nltp_ledger->tables[NLT_TABLE_SCOPES].count;
     for (uint32_t i = 0; i < scopes; i++) mark(used, nltp_scopes[i].epoch);
+    nltp_pairing_mark_epochs(mark, used);
     mark(used, nobody);
     mark(used, NLT_EPOCH_OLDER);
     for (uint32_t id = 1; id < count; id++) {
@@ -175,6 +176,7 @@ void nltp_scope_close(uint32_t scope) {
     for (uint32_t i = 1; i < count; i++)
         if (nltp_scopes[i].is_open) return;
     forget_finalized();
+    nltp_pairing_forget();
 }
 
 void nltp_scopes_close_all(void) {

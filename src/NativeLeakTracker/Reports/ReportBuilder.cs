@@ -23,7 +23,9 @@ internal static class ReportBuilder
     {
         CaptureCounters since = ledger.SumCounters() - before;
         using var resolver = new ContextResolver(ledger, SymbolSettings.FromEnvironment(), isThisProcess: true);
-        return Build(ledger, LeakAnalysis.Judge(ledger, filter, resolver), since, DescribeProcess(started), scope, endedBy);
+        NativeLeakReport report =
+            Build(ledger, LeakAnalysis.Judge(ledger, filter, resolver), since, DescribeProcess(started), scope, endedBy);
+        return report with { PairingBugs = PairingBugs.Read(ledger, filter, resolver) };
     }
 
     /// <summary>
@@ -67,6 +69,8 @@ internal static class ReportBuilder
                 scope)
             {
                 UncopiedCodeInfo = (long)header.Losses.UncopiedCodeInfo,
+                UncertainReleases = (long)header.Losses.UncertainReleases,
+                UnlistedReleases = (long)header.Losses.UnlistedPairings,
             },
             Totals = new ReportedTotals(
                 findings.LiveBlocks, findings.LiveBytes, since.AllocatedBlocks, since.AllocatedBytes),
