@@ -50,6 +50,12 @@ static void mark_words(uint8_t *used) {
     }
 }
 
+static void mark_finalized(uint8_t *used) {
+    const struct nlt_finalized *list = nltp_table(NLT_TABLE_FINALIZED);
+    uint32_t count = nltp_load_acquire(&nltp_ledger->tables[NLT_TABLE_FINALIZED].count);
+    for (uint32_t i = 1; i < count; i++) mark(used, nltp_load(&list[i].epoch));
+}
+
 /* Frees every epoch that nothing refers to. Sizes that stand in the table as plain numbers mark an epoch too many, no more. */
 static void reclaim(void) {
     uint32_t count = nltp_ledger->tables[NLT_TABLE_EPOCHS].count;
@@ -58,6 +64,8 @@ static void reclaim(void) {
     mark_words(used);
     uint32_t scopes = nltp_ledger->tables[NLT_TABLE_SCOPES].count;
     for (uint32_t i = 0; i < scopes; i++) mark(used, nltp_scopes[i].epoch);
+    nltp_pairing_mark_epochs(mark, used);
+    mark_finalized(used);
     mark(used, NLT_EPOCH_OLDER);
     for (uint32_t id = 1; id < count; id++) {
         struct nlt_epoch *epoch = &epochs()[id];
@@ -198,6 +206,7 @@ void nltp_scope_close(uint32_t scope) {
     for (uint32_t i = 1; i < count; i++)
         if (nltp_scopes[i].is_open) return;
     forget_finalized();
+    nltp_pairing_forget();
 }
 
 void nltp_scopes_close_all(void) {
