@@ -53,6 +53,6 @@ internal sealed class Suspects(ContextResolver resolver)
             Import = call.Import,
             How = judgement.How,
             FinalizedType = judgement.FinalizedType,
-        };
+        }.WithAdvice();
     }
 }
