@@ -36,6 +36,9 @@ public sealed record NativeLeakReport
     /// <summary>Outstanding blocks that nobody is blamed for, by reason.</summary>
     public required IReadOnlyList<ExcludedBlocks> Excluded { get; init; }
 
+    /// <summary>What stood in the way of judging, and what to do about it. One line each.</summary>
+    public IReadOnlyList<string> Notes { get; init; } = [];
+
     /// <summary>
     /// Why frames lack names or lines: libraries that are stripped, with their build-id and how to get symbols; debug information
     /// that is damaged. One line each.
@@ -144,6 +147,18 @@ public sealed record ReportedCapture(
     /// names once the process has ended.
     /// </summary>
     public long UncopiedCodeInfo { get; init; }
+
+    /// <summary>Releases by the finalizer thread that found no room in their list: nobody is called to account for them.</summary>
+    public long UnlistedFinalized { get; init; }
+
+    /// <summary>
+    /// Releases that looked wrong (<see cref="NativeLeakReport.PairingBugs"/>) and were let pass, because an allocation or a release
+    /// that bypassed the hooks could explain them.
+    /// </summary>
+    public long UncertainReleases { get; init; }
+
+    /// <summary>Wrong releases that found no room in the list.</summary>
+    public long UnlistedReleases { get; init; }
 }
 
 /// <summary>Totals of the scope, in blocks and in bytes as the program asked for them.</summary>

@@ -83,7 +83,7 @@ NLTP_NOINLINE bool nltp_begin_preloaded(void) {
         note_allocator();
         nltp_stats_init();
         nltp_rebind(NULL);
-        nltp_recording_begin();
+        nltp_recording_begin(true);
     }
     errno = saved_errno;
     return resolved;
@@ -161,6 +161,7 @@ int nlt_detach(void) {
     int status = NLT_OK;
     pthread_mutex_lock(&control_lock);
     if (hooks_in_place && nltp_ledger->mode == NLT_MODE_LATE) {
+        nltp_pairing_end_all();
         nltp_scopes_close_all();
         status = nltp_rebind_undo();
         hooks_in_place = false;
@@ -183,7 +184,7 @@ uint32_t nlt_rebind(void) {
 
 void nlt_recording_begin(void) {
     pthread_mutex_lock(&control_lock);
-    if (hooks_in_place) nltp_recording_begin();
+    if (hooks_in_place) nltp_recording_begin(true);
     pthread_mutex_unlock(&control_lock);
 }
 
@@ -193,11 +194,17 @@ void nlt_recording_end(void) {
     pthread_mutex_unlock(&control_lock);
 }
 
-uint32_t nlt_scope_open(uint32_t *tag) {
+uint32_t nlt_scope_open(uint32_t flags, uint32_t *tag) {
     pthread_mutex_lock(&control_lock);
-    uint32_t scope = hooks_in_place ? nltp_scope_open(tag) : 0;
+    uint32_t scope = hooks_in_place ? nltp_scope_open(flags, tag) : 0;
     pthread_mutex_unlock(&control_lock);
     return scope;
+}
+
+void nlt_scope_retag(uint32_t scope, uint32_t tag) {
+    pthread_mutex_lock(&control_lock);
+    if (hooks_in_place) nltp_scope_retag(scope, tag);
+    pthread_mutex_unlock(&control_lock);
 }
 
 void nlt_scope_close(uint32_t scope) {
@@ -209,6 +216,19 @@ void nlt_scope_close(uint32_t scope) {
 void nlt_epoch_advance(uint32_t gc_count) {
     pthread_mutex_lock(&control_lock);
     if (hooks_in_place) nltp_epoch_advance(gc_count);
+    pthread_mutex_unlock(&control_lock);
+}
+
+int nlt_pairing_begin(void) {
+    pthread_mutex_lock(&control_lock);
+    bool begun = hooks_in_place && nltp_pairing_begin();
+    pthread_mutex_unlock(&control_lock);
+    return begun;
+}
+
+void nlt_pairing_end(void) {
+    pthread_mutex_lock(&control_lock);
+    nltp_pairing_end();
     pthread_mutex_unlock(&control_lock);
 }
 

@@ -18,6 +18,7 @@ internal static class LeakAnalysis
     {
         var aside = new SetAside();
         var suspects = new Suspects(resolver);
+        var attribution = new Attribution(resolver, filter);
         long liveBlocks = 0, liveBytes = 0;
         foreach (OutstandingBlocks outstanding in LiveGroups.Collect(ledger, filter, rules.MinBlockBytes))
         {
@@ -26,7 +27,7 @@ internal static class LeakAnalysis
             liveBytes += group.Bytes;
 
             // Naming takes time; most of what is set aside is known without.
-            if (ExclusionByOutline(resolver.Outline(group.Context), outstanding, filter, rules) is { } reason)
+            if (Exclude(resolver.Outline(group.Context), outstanding, attribution, rules) is { } reason)
             {
                 aside.Add(reason, group.Blocks, group.Bytes);
             }
@@ -34,6 +35,11 @@ internal static class LeakAnalysis
             {
                 suspects.Add(group, Judgement.Unclassified);
             }
+        }
+
+        foreach ((LiveGroup group, Judgement judgement) in FinalizerReleases.Collect(ledger, filter, resolver))
+        {
+            suspects.Add(group, judgement);
         }
 
         List<LeakGroup> leaks = [];
@@ -57,21 +63,8 @@ internal static class LeakAnalysis
             leaks.Count > 0 ? resolver.Notes : []);
     }
 
-    private static Exclusion? ExclusionByOutline(
-        IReadOnlyList<FrameOutline> stack, OutstandingBlocks outstanding, BlockFilter filter, JudgingRules rules)
-    {
-        if (Blame.IsRuntimeBlock(stack))
-        {
-            return new Exclusion("runtime");
-        }
-
-        // A managed thread outside the scope has a flow of its own, and it is not ours. A native thread has none: it is
-        // ours when there is nobody else whose it could be.
-        if (outstanding.Belonging == Belonging.Outside && (!filter.IsOnlyScope || Blame.HasManagedFrame(stack)))
-        {
-            return new Exclusion("otherScope");
-        }
-
-        return outstanding.IsSmall ? rules.TooSmall : null;
-    }
+    private static Exclusion? Exclude(
+        IReadOnlyList<FrameOutline> outline, OutstandingBlocks outstanding, Attribution attribution, JudgingRules rules) =>
+        Blame.IsRuntimeBlock(outline) ? new Exclusion("runtime")
+        : attribution.Exclude(outstanding.Group.Context, outstanding.Belonging) ?? (outstanding.IsSmall ? rules.TooSmall : null);
 }

@@ -35,7 +35,8 @@ internal sealed class Suspects(ContextResolver resolver)
     /// <summary>One group for each finding, in no order.</summary>
     public IEnumerable<LeakGroup> Describe() => _found.Select(static f => Describe(f.Value.Stack, f.Value.Group, f.Key.Judgement));
 
-    private static LeakGroup Describe(IReadOnlyList<ResolvedFrame> stack, LiveGroup group, Judgement judgement)
+    /// <summary>The group as reports show it.</summary>
+    public static LeakGroup Describe(IReadOnlyList<ResolvedFrame> stack, LiveGroup group, Judgement judgement)
     {
         InteropCall call = InteropCall.Of(stack);
         return new LeakGroup(

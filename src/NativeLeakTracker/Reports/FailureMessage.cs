@@ -16,6 +16,7 @@ internal static class FailureMessage
     {
         using var writer = new StringWriter(System.Globalization.CultureInfo.InvariantCulture) { NewLine = "\n" };
         Summary.Write(report, writer);
+        PairingText.Write(report, writer);
         int number = 0;
         foreach (LeakGroup group in report.Leaks.Take(MaxGroups))
         {
@@ -34,6 +35,11 @@ internal static class FailureMessage
         foreach (IGrouping<string, ExcludedBlocks> excluded in report.Excluded.GroupBy(static e => Summary.ReasonOf(e.Reason)))
         {
             writer.WriteLine($"{excluded.Key}: {Amount(excluded.Sum(static e => e.Blocks), excluded.Sum(static e => e.Bytes))}.");
+        }
+
+        foreach (string note in report.Notes)
+        {
+            writer.WriteLine($"Note: {note}.");
         }
 
         TextReport.WriteLosses(report.Capture, writer);

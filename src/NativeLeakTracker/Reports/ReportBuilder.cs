@@ -22,10 +22,14 @@ internal static class ReportBuilder
         string endedBy,
         JudgingRules rules)
     {
-        CaptureCounters since = ledger.SumCounters() - before;
         using var resolver = new ContextResolver(ledger, SymbolSettings.FromEnvironment(), isThisProcess: true);
-        return Build(ledger, LeakAnalysis.Judge(ledger, filter, resolver, rules), since, DescribeProcess(started), scope, endedBy);
+        return Build(ledger, LeakAnalysis.Judge(ledger, filter, resolver, rules), before, started, scope, endedBy);
     }
+
+    /// <summary>Of this process, when it has been judged.</summary>
+    public static NativeLeakReport Build(
+        LedgerReader ledger, LeakFindings findings, CaptureCounters before, DateTimeOffset started, string scope, string endedBy) =>
+        Build(ledger, findings, ledger.SumCounters() - before, DescribeProcess(started), scope, endedBy);
 
     /// <summary>
     /// Of another process, or one that left only its ledger: of all that it recorded.
@@ -69,6 +73,9 @@ internal static class ReportBuilder
                 scope)
             {
                 UncopiedCodeInfo = (long)header.Losses.UncopiedCodeInfo,
+                UnlistedFinalized = (long)header.Losses.UnlistedFinalized,
+                UncertainReleases = (long)header.Losses.UncertainReleases,
+                UnlistedReleases = (long)header.Losses.UnlistedPairings,
             },
             Totals = new ReportedTotals(
                 findings.LiveBlocks, findings.LiveBytes, since.AllocatedBlocks, since.AllocatedBytes),

@@ -7,11 +7,10 @@ internal static class Summary
 {
     public static string Headline(NativeLeakReport report)
     {
-        string scope = report.Capture.Scope;
-        return report.Leaks.Count == 0
-            ? $"No native leaks: nothing that was allocated {scope} is outstanding."
-            : $"{Count(report.Leaks.Count, "native leak")}: {Amount(report.LeakedBlocks, report.LeakedBytes)} " +
-              $"allocated {scope} were not {(report.Leaks.All(static g => g.Verdict == "undisposed") ? "disposed" : "freed")}.";
+        string pairing = PairingText.Headline(report);
+        return pairing.Length == 0 ? LeakHeadline(report)
+            : report.Leaks.Count == 0 ? pairing
+            : $"{pairing} {LeakHeadline(report)}";
     }
 
     public static void Write(NativeLeakReport report, TextWriter writer)
@@ -29,9 +28,20 @@ internal static class Summary
         writer.WriteLine(group.Advice ?? "Find what releases this memory, and see why it was not called.");
     }
 
+    private static string LeakHeadline(NativeLeakReport report)
+    {
+        string scope = report.Capture.Scope;
+        string notReleased = report.Leaks.All(static g => g.Verdict == "undisposed") ? "disposed" : "freed";
+        return report.Leaks.Count == 0
+            ? $"No native leaks: nothing that was allocated {scope} is outstanding."
+            : $"{Count(report.Leaks.Count, "native leak")}: {Amount(report.LeakedBlocks, report.LeakedBytes)} " +
+              $"allocated {scope} were not {notReleased}.";
+    }
+
     /// <summary>The verdict for people.</summary>
     public static string VerdictOf(LeakGroup group) => group.Verdict switch
     {
+        _ when group.BlocksPerRound is { } rounds => $"grows with every round: by {string.Join(", ", rounds.Select(Number))} blocks",
         "undisposed" when group.FinalizedType is { } type => $"undisposed: {type} was left to its finalizer",
         "undisposed" => "undisposed: left to a finalizer",
         "unclassified" => "not freed",

@@ -10,6 +10,7 @@ internal static class TextReport
     public static void Write(NativeLeakReport report, TextWriter writer)
     {
         Summary.Write(report, writer);
+        PairingText.Write(report, writer);
         int number = 0;
         foreach (LeakGroup group in report.Leaks.Take(MaxGroups))
         {
@@ -34,17 +35,26 @@ internal static class TextReport
         writer.WriteLine($"#{number}  {Amount(group.Blocks, group.Bytes)}   {Summary.VerdictOf(group)}" + Sizes(group));
         string import = group.Import is null ? "" : $" through {group.Import}";
         writer.WriteLine($"    allocated by {Summary.ApiOf(group)}{import}   allocator {group.Allocator ?? "?"}   owner {group.Owner ?? "?"}");
+        WriteStack(group.Stack, writer);
+        if (group.Advice is not null)
+        {
+            writer.WriteLine($"    {group.Advice}");
+        }
+    }
+
+    public static void WriteStack(IReadOnlyList<LeakFrame> stack, TextWriter writer)
+    {
         // Outside the first managed frame there is only what started the program or the thread.
-        int outermost = group.Stack.Count;
-        while (outermost > 0 && group.Stack[outermost - 1].Kind != LeakFrameKind.Managed)
+        int outermost = stack.Count;
+        while (outermost > 0 && stack[outermost - 1].Kind != LeakFrameKind.Managed)
         {
             outermost--;
         }
 
-        int shown = outermost == 0 ? group.Stack.Count : outermost;
+        int shown = outermost == 0 ? stack.Count : outermost;
         LeakFrame? previous = null;
         int hidden = 0;
-        foreach (LeakFrame frame in group.Stack.Take(shown))
+        foreach (LeakFrame frame in stack.Take(shown))
         {
             if (frame.Kind == LeakFrameKind.Runtime)
             {
@@ -59,18 +69,13 @@ internal static class TextReport
         }
 
         FlushHidden(ref hidden, writer);
-        if (shown < group.Stack.Count)
+        if (shown < stack.Count)
         {
-            writer.WriteLine($"    [{Count(group.Stack.Count - shown, "outer frame")}: the start of the thread]");
-            if (group.Stack.Skip(shown).Any(static f => f.Cut))
+            writer.WriteLine($"    [{Count(stack.Count - shown, "outer frame")}: the start of the thread]");
+            if (stack.Skip(shown).Any(static f => f.Cut))
             {
                 StackText.WriteCut(writer);
             }
-        }
-
-        if (group.Advice is not null)
-        {
-            writer.WriteLine($"    {group.Advice}");
         }
     }
 
@@ -104,6 +109,11 @@ internal static class TextReport
             (totals.AllocatedBytes is { } bytes ? Amount(totals.AllocatedBlocks, bytes) : Count(totals.AllocatedBlocks, "block")) +
             "; " +
             $"outstanding: {Amount(totals.LiveBlocks, totals.LiveBytes)}.");
+        foreach (string note in report.Notes)
+        {
+            writer.WriteLine($"Note: {note}.");
+        }
+
         foreach (string note in report.SymbolNotes)
         {
             writer.WriteLine($"Symbols: {note}");
@@ -124,7 +134,10 @@ internal static class TextReport
         Loss(capture.Truncated, "stack was cut", "stacks were cut", writer);
         Loss(capture.ApproximateStacks, "stack in this process is approximate", "stacks in this process are approximate", writer);
         Loss(capture.UnseenImports, "import bypasses the hooks", "imports bypass the hooks", writer);
+        Loss(capture.UncertainReleases, "release looked wrong and was let pass", "releases looked wrong and were let pass", writer);
+        Loss(capture.UnlistedReleases, "wrong release found no room", "wrong releases found no room", writer);
         Loss(capture.UncopiedCodeInfo, "managed method has no line numbers", "managed methods have no line numbers", writer);
+        Loss(capture.UnlistedFinalized, "release by the finalizer thread was not judged", "releases by the finalizer thread were not judged", writer);
     }
 
     private static void Loss(long count, string singular, string plural, TextWriter writer)

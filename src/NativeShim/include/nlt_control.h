@@ -4,7 +4,7 @@
 
 #include "nlt_ledger.h"
 
-#define NLT_ABI_VERSION 1
+#define NLT_ABI_VERSION 2
 
 enum nlt_status {
     NLT_OK = 0,
@@ -30,12 +30,15 @@ const struct nlt_header *nlt_ledger(void);
 void nlt_recording_begin(void);
 void nlt_recording_end(void);
 
-/* Opens a scope and asks for recording. Returns the scope's entry and its tag; 0: no entry or no epoch was left. */
-uint32_t nlt_scope_open(uint32_t *tag);
+/* Opens a scope and asks for recording. `flags`: enum nlt_scope_flags. Returns the scope's entry and its tag; 0: no entry or no
+ * epoch was left. */
+uint32_t nlt_scope_open(uint32_t flags, uint32_t *tag);
+/* Threads in that scope allocate for another tag from now on: that of a scope that was opened inside it, or its own again. */
+void nlt_scope_retag(uint32_t scope, uint32_t tag);
 /* Flows that still run in the scope allocate on nobody's behalf from now on. */
 void nlt_scope_close(uint32_t scope);
 
-/* The calling thread now runs in that scope; NLT_SCOPE_OUTSIDE: in none. */
+/* The calling thread now runs in that scope; NLT_SCOPE_OUTSIDE: in none; NLT_SCOPE_NOBODY: in one that was closed. */
 void nlt_thread_scope(uint32_t scope);
 
 /* Blocks allocated from now on belong to a new epoch: a collection has happened, or time has passed. */
@@ -46,6 +49,17 @@ void nlt_thread_is_finalizer(void);
 
 /* Nesting switch for the calling thread: while on, its allocations are not recorded (its frees are). Returns the depth. */
 int nlt_thread_quiet(int on);
+
+/* Asks for wrong releases to be listed and not passed on, or ends the asking. False: no memory. */
+int nlt_pairing_begin(void);
+void nlt_pairing_end(void);
+
+/* The live word of the block that starts at an address; 0: none, or nobody asks for wrong releases. Never blocks. */
+uint64_t nlt_live_word(uint64_t address);
+
+/* The caller is about to release the block that starts at an address by a function of another family than its own. `functions`: which
+ * two, as the caller numbers them. */
+void nlt_wrong_function(uint64_t address, uint64_t functions);
 
 /* Looks again for objects and imports that were bound past the hooks; returns how many were rebound. */
 uint32_t nlt_rebind(void);
