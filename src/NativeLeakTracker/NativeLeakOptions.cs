@@ -84,4 +84,57 @@ public sealed record NativeLeakOptions
 
     /// <summary>What <see cref="NativeLeakTracker.AssertNoLeaks"/> does on a platform without the engine.</summary>
     public UnavailableBehavior WhenUnavailable { get; init; } = UnavailableBehavior.Pass;
+
+    /// <summary>Says what makes no sense, so that <see cref="NativeLeakTracker.Start(NativeLeakOptions)"/> can, and not a test's end.</summary>
+    /// <exception cref="ArgumentException">The message names the option.</exception>
+    internal void Validate()
+    {
+        NotNegative(MaxBlocksPerStack ?? 0, nameof(MaxBlocksPerStack));
+        NotNegative(MaxBytesPerStack ?? 0, nameof(MaxBytesPerStack));
+        NotNegative(MinBlockBytes, nameof(MinBlockBytes));
+        NotNegative(SettleTimeout.Ticks, nameof(SettleTimeout));
+        Patterns(Owners, nameof(Owners));
+        Patterns(Allocators, nameof(Allocators));
+        Patterns(Methods, nameof(Methods));
+        Texts(Suppressions, nameof(Suppressions));
+        Texts(SuppressionFiles, nameof(SuppressionFiles));
+        Defined(Scope, nameof(Scope));
+        Defined(WhenUnavailable, nameof(WhenUnavailable));
+    }
+
+    private static void NotNegative(long value, string option) =>
+        Demand(value >= 0, option, "is negative; give 0 or more.");
+
+    private static void Defined<T>(T value, string option)
+        where T : struct, Enum => Demand(Enum.IsDefined(value), option, $"is {value}, which there is not.");
+
+    private static void Texts(IReadOnlyList<string>? texts, string option)
+    {
+        Demand(texts is not null, option, "is null; an empty list means none.");
+        Demand(!texts!.Any(string.IsNullOrWhiteSpace), option, "has an empty entry.");
+    }
+
+    private static void Patterns(IReadOnlyList<string>? patterns, string option)
+    {
+        Texts(patterns, option);
+        foreach (string pattern in patterns!)
+        {
+            try
+            {
+                _ = new Analysis.Pattern(pattern);
+            }
+            catch (FormatException e)
+            {
+                throw new ArgumentException($"{nameof(NativeLeakOptions)}.{option}: '{pattern}': {e.Message}");
+            }
+        }
+    }
+
+    private static void Demand(bool holds, string option, string complaint)
+    {
+        if (!holds)
+        {
+            throw new ArgumentException($"{nameof(NativeLeakOptions)}.{option} {complaint}");
+        }
+    }
 }

@@ -74,8 +74,35 @@ public sealed record NativeLeakReport
     /// <exception cref="IOException">The stream failed.</exception>
     public void WriteJson(Stream stream) => JsonReport.Write(this, stream);
 
+    /// <summary>
+    /// Writes suppression rules (docs/suppressions.md) that hide the leaks of this report, so that only new ones fail from now on: one
+    /// for each method of the owners that allocated, with amounts and stack in a comment.
+    /// </summary>
+    /// <exception cref="IOException">The writer failed.</exception>
+    public void WriteSuppressions(TextWriter writer)
+    {
+        ArgumentNullException.ThrowIfNull(writer);
+        SuppressionWriter.Write(this, writer);
+    }
+
+    /// <summary>The same into a new file that only its owner may read; nothing is replaced and no link is followed.</summary>
+    /// <exception cref="IOException">Something is there already, or the file cannot be written.</exception>
+    /// <exception cref="UnauthorizedAccessException">The folder may not be written to.</exception>
+    public void WriteSuppressions(string path)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        var options = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write };
+        if (!OperatingSystem.IsWindows())
+        {
+            options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
+        }
+
+        using var writer = new StreamWriter(new FileStream(path, options));
+        WriteSuppressions(writer);
+    }
+
     /// <summary>The first line of the text form.</summary>
-    public override string ToString() => TextReport.Headline(this);
+    public override string ToString() => Summary.Headline(this);
 
     /// <summary>The text form as one string.</summary>
     public string ToText()

@@ -90,6 +90,11 @@ public sealed class NativeLeakTracker : IDisposable
     /// <summary>Opens a scope. The first in a process installs the hooks (about a millisecond); others cost microseconds.</summary>
     /// <exception cref="InvalidOperationException">The engine does not start on a platform that it supports; the message says
     /// why.</exception>
+    /// <exception cref="ArgumentException">An option makes no sense; the message says which.</exception>
+    /// <exception cref="InvalidDataException">A suppression file has a line that is no rule, or is no text file.</exception>
+    /// <exception cref="FileNotFoundException">A suppression file is not there.</exception>
+    /// <exception cref="UnauthorizedAccessException">A suppression file may not be read.</exception>
+    /// <exception cref="IOException">A suppression file cannot be read for another reason.</exception>
     public static NativeLeakTracker Start(NativeLeakOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
@@ -195,7 +200,7 @@ public sealed class NativeLeakTracker : IDisposable
         using QuietRegion quiet = QuietRegion.Enter();
         if (_ledger is null)
         {
-            NativeLeakReport report = WrapperAnalysis.Report(_firstSequence, _started);
+            NativeLeakReport report = WrapperAnalysis.Report(_firstSequence, _started, JudgingRules.Of(_options));
             return _options.CheckPairing ? report : report with { PairingBugs = [] };
         }
 
@@ -252,6 +257,8 @@ public sealed class NativeLeakTracker : IDisposable
     internal static NativeLeakTracker Start(NativeLeakOptions options, ScopeKind kind)
     {
         using QuietRegion quiet = QuietRegion.Enter();
+
+        // What is wrong with the rules is said here, and not by the one test that leaks.
         _ = JudgingRules.Of(options);
         return new NativeLeakTracker(options, kind);
     }

@@ -128,6 +128,40 @@ public sealed partial class SampleReportTests
     }
 
     [Test]
+    public void Suppression_file_of_the_environment_hides_the_leak_and_is_named()
+    {
+        using var folder = new TemporaryFolder();
+        var rules = folder.File("rules.supp");
+        File.WriteAllText(rules, "# known\nleak:LeakingBlobWriter.Bind(\n");
+
+        var run = ChildProcess.RunManaged(Sample, [], ("NATIVELEAKS_SUPPRESSIONS", rules));
+
+        Assert.That(run.ExitCode, Is.Zero);
+        Assert.That(
+            run.Error,
+            Does.StartWith("No native leaks:").And.Match($@"Suppressed \(leak:LeakingBlobWriter\.Bind\(\): [\d,]+ blocks, [\d,]+ bytes\. {Regex.Escape(rules)}:2\n"));
+    }
+
+    [TestCase("none.supp", "There is no file")]
+    [TestCase("bad.supp", "bad.supp:1: ")]
+    [TestCase("folder", "regular file")]
+    public void Suppression_file_that_cannot_be_read_is_one_line_and_the_report_is_made_without_it(string name, string complaint)
+    {
+        using var folder = new TemporaryFolder();
+        File.WriteAllText(folder.File("good.supp"), "leak:LeakingBlobWriter.Bind(");
+        File.WriteAllText(folder.File("bad.supp"), "LeakingBlobWriter");
+        Directory.CreateDirectory(folder.File("folder"));
+
+        var run = ChildProcess.RunManaged(
+            Sample, [], ("NATIVELEAKS_SUPPRESSIONS", $"{folder.File(name)}:{folder.File("good.supp")}"));
+
+        Assert.That(run.ExitCode, Is.Zero);
+        var lines = run.Error.Split('\n');
+        Assert.That(lines[0], Does.StartWith("NativeLeakTracker: NATIVELEAKS_SUPPRESSIONS: ").And.Contains(complaint));
+        Assert.That(lines[1], Does.StartWith("No native leaks:"));
+    }
+
+    [Test]
     public void Exit_codes_of_the_sample_are_its_own()
     {
         var run = ChildProcess.RunManaged(Sample, ["--no-such-option"]);

@@ -1,41 +1,30 @@
 namespace NativeLeaks.Analysis;
 
-/// <summary>
-/// Rules in LeakSanitizer's syntax that hide known, one-time allocations: <c>leak:pattern</c>, matched against method and
-/// module of any frame.
-/// </summary>
-internal static class Suppressions
+/// <summary>Finds the rule that hides a stack. For one report; reads each frame once, however many stacks it stands in.</summary>
+internal sealed class Suppressions(IReadOnlyList<SuppressionRule> rules)
 {
-    /// <summary>The framework's own, each with the reason why nobody has to act on it.</summary>
-    private static readonly string[] s_builtIn =
-    [
-        // libSystem.Native allocates its tables of signal handlers at the first use of Console, Process or
-        // PosixSignalRegistration, once, and keeps them for the life of the process (pal_signal.c: InitializeSignalHandling).
-        "InitializeSignalHandling",
-        "SystemNative_InitializeTerminalAndSignalHandling",
-        "SystemNative_SetPosixSignalHandler",
+    private readonly Dictionary<LeakFrame, int> _byFrame = new(ReferenceEqualityComparer.Instance);
 
-        // The terminal's description and the standard streams' encodings belong to System.Console for good.
-        "System.ConsolePal.EnsureInitializedCore",
-
-        // ICU keeps its default locale, resource bundles and collators in caches of the process, filled at their first use.
-        "System.Globalization.",
-    ];
-
-    /// <summary>The rule that hides the stack; null when none does.</summary>
-    public static string? Match(IReadOnlyList<LeakFrame> stack)
+    /// <summary>The first rule that fits a frame of the stack; null when none does.</summary>
+    public SuppressionRule? Find(IReadOnlyList<LeakFrame> stack)
     {
-        foreach (string pattern in s_builtIn)
+        int first = rules.Count;
+        foreach (LeakFrame frame in stack)
         {
-            foreach (LeakFrame frame in stack)
+            if (!_byFrame.TryGetValue(frame, out int rule))
             {
-                if (frame.Method is { } method && method.Contains(pattern, StringComparison.Ordinal))
+                rule = 0;
+                while (rule < rules.Count && !rules[rule].Fits(frame))
                 {
-                    return "leak:" + pattern;
+                    rule++;
                 }
+
+                _byFrame[frame] = rule;
             }
+
+            first = Math.Min(first, rule);
         }
 
-        return null;
+        return first < rules.Count ? rules[first] : null;
     }
 }

@@ -54,6 +54,6 @@ internal sealed class Suspects(ContextResolver resolver)
             Import = call.Import,
             How = judgement.How,
             FinalizedType = judgement.FinalizedType,
-        };
+        }.WithAdvice();
     }
 }

@@ -10,10 +10,25 @@ namespace NativeLeaks.Analysis;
 /// <summary>The report where the engine does not run: what the Tracked wrappers recorded, with managed stacks.</summary>
 internal static class WrapperAnalysis
 {
-    public static NativeLeakReport Report(long sinceSequence, DateTimeOffset started)
+    public static NativeLeakReport Report(long sinceSequence, DateTimeOffset started, JudgingRules rules)
     {
         IReadOnlyList<WrapperBlock> outstanding = WrapperLedger.Shared.Outstanding(sinceSequence);
-        long bytes = outstanding.Sum(static b => b.SizeBytes ?? 0);
+        var aside = new SetAside();
+        List<LeakGroup> leaks = [];
+        foreach (IGrouping<(string Stack, bool IsSmall), WrapperBlock> blocks in outstanding
+            .GroupBy(b => (b.Api + "\n" + b.Stack, (b.SizeBytes ?? 0) < rules.MinBlockBytes)))
+        {
+            LeakGroup group = Describe([.. blocks]);
+            if ((blocks.Key.IsSmall ? rules.TooSmall : rules.Exclude(group)) is { } reason)
+            {
+                aside.Add(reason, group.Blocks, group.Bytes);
+            }
+            else
+            {
+                leaks.Add(group);
+            }
+        }
+
         return new NativeLeakReport
         {
             Process = ReportBuilder.DescribeProcess(started),
@@ -23,16 +38,16 @@ internal static class WrapperAnalysis
                 UnlistedReleases = WrapperLedger.Shared.UnlistedWrongReleases,
             },
             Totals = new ReportedTotals(
-                outstanding.Count, bytes, WrapperLedger.Shared.Sequence - sinceSequence, AllocatedBytes: null),
-            Leaks = [.. outstanding
-                .GroupBy(static b => b.Api + "\n" + b.Stack)
-                .Select(static g => Describe([.. g]))
-                .OrderByDescending(static g => g.Bytes)],
+                outstanding.Count,
+                outstanding.Sum(static b => b.SizeBytes ?? 0),
+                WrapperLedger.Shared.Sequence - sinceSequence,
+                AllocatedBytes: null),
+            Leaks = [.. leaks.OrderByDescending(static g => g.Bytes)],
             Kept = [],
             PairingBugs = [.. WrapperLedger.Shared.WrongReleases(sinceSequence)
                 .GroupBy(static r => (r.Block.Api, r.Function, r.Block.Stack.ToString(), r.Stack.ToString()))
                 .Select(static g => Describe([.. g]))],
-            Excluded = [],
+            Excluded = aside.ToList(),
         };
     }
 
@@ -52,7 +67,7 @@ internal static class WrapperAnalysis
             "System.Private.CoreLib.dll",
             owner?.Module.Name,
             Frames(first.Api, methods),
-            [.. blocks.Take(4).Select(static b => $"0x{b.Address:x}")]);
+            [.. blocks.Take(4).Select(static b => $"0x{b.Address:x}")]).WithAdvice();
     }
 
     private static PairingBug Describe(WrongRelease[] releases)

@@ -40,8 +40,9 @@ internal static class ExitReport
         using QuietRegion quiet = QuietRegion.Enter();
         try
         {
+            JudgingRules rules = JudgingRules.OfEnvironment(static complaint => StandardError.TryWriteLine("NativeLeakTracker: " + complaint));
             NativeLeakReport report = ReportBuilder.Build(
-                ledger, BlockFilter.Process(ledger, firstSequence), before, started, "while recording", "exit", JudgingRules.Of(NativeLeakOptions.Default));
+                ledger, BlockFilter.Process(ledger, firstSequence), before, started, "while recording", "exit", rules);
             using Stream output = Open(ExitSettings.ReportPath);
             if (ExitSettings.IsJson)
             {

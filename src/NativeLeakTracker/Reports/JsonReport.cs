@@ -62,6 +62,7 @@ internal static class JsonReport
             json.WriteStartObject();
             json.WriteString("reason", excluded.Reason);
             json.WriteString("rule", excluded.Rule);
+            WriteIfKnown(json, "origin", excluded.Origin);
             json.WriteNumber("blocks", excluded.Blocks);
             json.WriteNumber("bytes", excluded.Bytes);
             json.WriteEndObject();
@@ -91,7 +92,7 @@ internal static class JsonReport
         {
             json.WriteStartObject();
             json.WriteString("verdict", group.Verdict);
-            json.WriteNull("how");
+            json.WriteString("how", group.How);
             json.WriteNumber("blocks", group.Blocks);
             json.WriteNumber("bytes", group.Bytes);
             json.WriteNumber("smallestBytes", group.SmallestBytes);
@@ -100,6 +101,7 @@ internal static class JsonReport
             json.WriteString("import", group.Import);
             json.WriteString("allocator", group.Allocator);
             json.WriteString("owner", group.Owner);
+            json.WriteString("advice", group.Advice);
             json.WriteStartArray("stack");
             foreach (LeakFrame frame in group.Stack)
             {

@@ -1,4 +1,4 @@
-using System.Globalization;
+using static NativeLeaks.Reports.Amounts;
 
 namespace NativeLeaks.Reports;
 
@@ -9,7 +9,7 @@ internal static class TextReport
 
     public static void Write(NativeLeakReport report, TextWriter writer)
     {
-        writer.WriteLine(Headline(report));
+        Summary.Write(report, writer);
         PairingText.Write(report, writer);
         int number = 0;
         foreach (LeakGroup group in report.Leaks.Take(MaxGroups))
@@ -30,30 +30,16 @@ internal static class TextReport
         WriteFooter(report, writer);
     }
 
-    public static string Headline(NativeLeakReport report)
-    {
-        string scope = report.Capture.Scope;
-        if (PairingText.Headline(report) is { Length: > 0 } pairing)
-        {
-            return report.Leaks.Count == 0 ? pairing : $"{pairing} {LeakHeadline(report, scope)}";
-        }
-
-        return LeakHeadline(report, scope);
-    }
-
-    private static string LeakHeadline(NativeLeakReport report, string scope) =>
-        report.Leaks.Count == 0
-            ? $"No native leaks: nothing that was allocated {scope} is outstanding."
-            : $"{Count(report.Leaks.Count, "native leak")}: {Amount(report.LeakedBlocks, report.LeakedBytes)} " +
-              $"allocated {scope} were not freed.";
-
     private static void WriteGroup(LeakGroup group, int number, TextWriter writer)
     {
-        writer.WriteLine($"#{number}  {Amount(group.Blocks, group.Bytes)}   {group.Verdict}: not freed" + Sizes(group));
-        string api = group.Api ?? "a direct call of malloc or its family";
+        writer.WriteLine($"#{number}  {Amount(group.Blocks, group.Bytes)}   {Summary.VerdictOf(group)}" + Sizes(group));
         string import = group.Import is null ? "" : $" through {group.Import}";
-        writer.WriteLine($"    allocated by {api}{import}   allocator {group.Allocator ?? "?"}   owner {group.Owner ?? "?"}");
+        writer.WriteLine($"    allocated by {Summary.ApiOf(group)}{import}   allocator {group.Allocator ?? "?"}   owner {group.Owner ?? "?"}");
         WriteStack(group.Stack, writer);
+        if (group.Advice is not null)
+        {
+            writer.WriteLine($"    {group.Advice}");
+        }
     }
 
     public static void WriteStack(IReadOnlyList<LeakFrame> stack, TextWriter writer)
@@ -77,8 +63,8 @@ internal static class TextReport
             }
 
             FlushHidden(ref hidden, writer);
-            WriteBorder(previous, frame, writer);
-            WriteFrame(frame, writer);
+            StackText.WriteBorder(previous, frame, writer);
+            StackText.WriteFrame(frame, writer);
             previous = frame;
         }
 
@@ -88,7 +74,7 @@ internal static class TextReport
             writer.WriteLine($"    [{Count(stack.Count - shown, "outer frame")}: the start of the thread]");
             if (stack.Skip(shown).Any(static f => f.Cut))
             {
-                WriteCut(writer);
+                StackText.WriteCut(writer);
             }
         }
     }
@@ -97,50 +83,6 @@ internal static class TextReport
         group.Blocks == 1 || group.SmallestBytes == group.LargestBytes
             ? ""
             : $" ({Number(group.SmallestBytes)} to {Number(group.LargestBytes)} bytes each)";
-
-    /// <summary>Stacks are printed innermost first, so what a line separates is called by what stands below it.</summary>
-    private static void WriteBorder(LeakFrame? inner, LeakFrame outer, TextWriter writer)
-    {
-        if (inner is not null && inner.Kind != outer.Kind)
-        {
-            writer.WriteLine(
-                inner.Kind == LeakFrameKind.Native
-                    ? "    ---- native above, managed below ----"
-                    : "    ---- managed above, native below ----");
-        }
-    }
-
-    private static void WriteFrame(LeakFrame frame, TextWriter writer)
-    {
-        bool hasLine = frame is { File: not null, Line: not null };
-        string offset = frame.Method is not null && frame.Offset is { } bytes && !hasLine ? $"+0x{bytes:x}" : "";
-        string module = frame.Method is not null && frame.Module is not null && !(hasLine && frame.Kind == LeakFrameKind.Managed)
-            ? "   " + frame.Module
-            : "";
-        string line = hasLine ? $"   {FileName(frame.File!)}:{frame.Line}" : "";
-        string mark = frame switch
-        {
-            { Approximate: true } => "   (approximate: callers above it may be missing)",
-            { Inferred: true } => "   (inferred)",
-            { Inlined: true } => "   (inlined)",
-            _ => "",
-        };
-        writer.WriteLine($"    {frame}{offset}{module}{line}{mark}");
-        if (frame.Link is not null)
-        {
-            writer.WriteLine($"        {frame.Link}");
-        }
-
-        if (frame.Cut)
-        {
-            WriteCut(writer);
-        }
-    }
-
-    // Compilers on other systems leave other separators.
-    private static string FileName(string path) => path[(path.LastIndexOfAny(['/', '\\']) + 1)..];
-
-    private static void WriteCut(TextWriter writer) => writer.WriteLine("    ... (outer frames are not known)");
 
     private static void FlushHidden(ref int hidden, TextWriter writer)
     {
@@ -156,13 +98,9 @@ internal static class TextReport
         writer.WriteLine();
         foreach (ExcludedBlocks excluded in report.Excluded)
         {
-            string reason = excluded.Reason switch
-            {
-                "runtime" => "Runtime",
-                "otherScope" => "Other flows",
-                _ => $"Suppressed ({excluded.Rule})",
-            };
-            writer.WriteLine($"{reason}: {Amount(excluded.Blocks, excluded.Bytes)}.");
+            string rule = excluded.Rule is null ? "" : $" ({excluded.Rule})";
+            string origin = excluded.Origin is null ? "" : $" {excluded.Origin}";
+            writer.WriteLine($"{Summary.ReasonOf(excluded.Reason)}{rule}: {Amount(excluded.Blocks, excluded.Bytes)}.{origin}");
         }
 
         ReportedTotals totals = report.Totals;
@@ -184,7 +122,8 @@ internal static class TextReport
         WriteLosses(report.Capture, writer);
     }
 
-    private static void WriteLosses(ReportedCapture capture, TextWriter writer)
+    /// <summary>What could not be seen.</summary>
+    public static void WriteLosses(ReportedCapture capture, TextWriter writer)
     {
         if (capture.Stacks == "approximate")
         {
@@ -208,10 +147,4 @@ internal static class TextReport
             writer.WriteLine($"Note: {Number(count)} {(count == 1 ? singular : plural)}.");
         }
     }
-
-    private static string Amount(long blocks, long bytes) => $"{Count(blocks, "block")}, {Count(bytes, "byte")}";
-
-    private static string Count(long count, string noun) => $"{Number(count)} {noun}{(count == 1 ? "" : "s")}";
-
-    private static string Number(long value) => value.ToString("N0", CultureInfo.InvariantCulture);
 }

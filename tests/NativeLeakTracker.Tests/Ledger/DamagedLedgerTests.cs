@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.CompilerServices;
 using System.Runtime.Versioning;
+using NativeLeaks.Files;
 using NativeLeaks.Ledger;
 using NativeLeaks.Tests.Hazards;
 

@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using System.Reflection.Metadata;
 using System.Reflection.Metadata.Ecma335;
 using System.Reflection.PortableExecutable;
+using NativeLeaks.Files;
 using NativeLeaks.Symbols.Native;
 
 namespace NativeLeaks.Symbols.Managed;
@@ -181,17 +182,13 @@ internal sealed class AssemblyFile : IDisposable
     /// <summary>A regular file to be read, if it is not larger than any assembly; null for all else.</summary>
     internal static FileStream? OpenFile(string path)
     {
-        if (RegularFile.TryOpen(path) is not var (handle, length))
+        RegularFile? file = RegularFile.TryOpen(path);
+        if (file is { LengthBytes: <= MaxFileBytes })
         {
-            return null;
+            return file.ToStream();
         }
 
-        if (length <= MaxFileBytes)
-        {
-            return new FileStream(handle, FileAccess.Read);
-        }
-
-        handle.Dispose();
+        file?.Dispose();
         return null;
     }
 

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Text;
+using NativeLeaks.Files;
 
 namespace NativeLeaks.Symbols.Native;
 

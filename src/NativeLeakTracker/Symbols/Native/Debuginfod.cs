@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Net;
 using System.Runtime.Versioning;
 using System.Security.Cryptography;
+using NativeLeaks.Files;
 
 namespace NativeLeaks.Symbols.Native;
 

@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.IO.Compression;
 using System.Text;
 using Microsoft.Win32.SafeHandles;
+using NativeLeaks.Files;
 
 namespace NativeLeaks.Symbols.Native;
 
@@ -21,18 +22,18 @@ internal sealed class ElfFile : IDisposable
     // No stream of deflate's format makes more than this of a byte (RFC 1951: a block of the shortest codes for 258 bytes each).
     private const ulong MaxInflation = 1032;
 
-    private readonly SafeFileHandle _handle;
+    private readonly RegularFile _file;
     private readonly long _length;
     private readonly MemoryAllowance _memory;
     private readonly SymbolProblems _problems;
     private readonly List<ElfSection> _sections = [];
     private readonly List<ElfSegment> _segments = [];
 
-    private ElfFile(string path, SafeFileHandle handle, long length, MemoryAllowance memory, SymbolProblems problems)
+    private ElfFile(string path, RegularFile file, MemoryAllowance memory, SymbolProblems problems)
     {
         Path = path;
-        _handle = handle;
-        _length = length;
+        _file = file;
+        _length = file.LengthBytes;
         _memory = memory;
         _problems = problems;
     }
@@ -52,12 +53,12 @@ internal sealed class ElfFile : IDisposable
     /// <summary>Opens a file; null when it is none, or of another kind.</summary>
     public static ElfFile? TryOpen(string path, MemoryAllowance memory, SymbolProblems problems)
     {
-        if (RegularFile.TryOpen(path) is not var (handle, length))
+        if (RegularFile.TryOpen(path) is not { } opened)
         {
             return null;
         }
 
-        var file = new ElfFile(path, handle, length, memory, problems);
+        var file = new ElfFile(path, opened, memory, problems);
         if (file.ReadHeaders())
         {
             return file;
@@ -67,7 +68,7 @@ internal sealed class ElfFile : IDisposable
         return null;
     }
 
-    public void Dispose() => _handle.Dispose();
+    public void Dispose() => _file.Dispose();
 
     public ElfSection? Section(string name)
     {
@@ -107,7 +108,7 @@ internal sealed class ElfFile : IDisposable
             return [];
         }
 
-        if (!RegularFile.TryRead(_handle, bytes, (long)section.Offset))
+        if (!_file.TryRead((long)section.Offset, bytes))
         {
             _problems.Add(Path, $"{section.Name} cannot be read");
             _memory.Return(section.Size);
@@ -125,7 +126,7 @@ internal sealed class ElfFile : IDisposable
     /// <summary>Bytes of the file as they lie there; false when it has not so many.</summary>
     public bool TryRead(ulong offset, Span<byte> buffer) =>
         offset <= (ulong)_length && (ulong)buffer.Length <= (ulong)_length - offset &&
-        RegularFile.TryRead(_handle, buffer, (long)offset);
+        _file.TryRead((long)offset, buffer);
 
     private bool ReadHeaders()
     {

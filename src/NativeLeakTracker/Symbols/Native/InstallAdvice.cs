@@ -1,4 +1,5 @@
 using System.Text;
+using NativeLeaks.Files;
 
 namespace NativeLeaks.Symbols.Native;
 
@@ -116,15 +117,8 @@ internal sealed class InstallAdvice(string osRelease = "/etc/os-release", string
 
     private static byte[] ReadAll(string path, int maxBytes)
     {
-        if (RegularFile.TryOpen(path) is not var (handle, length))
-        {
-            return [];
-        }
-
-        using (handle)
-        {
-            byte[] bytes = new byte[Math.Min(length, maxBytes)];
-            return RegularFile.TryRead(handle, bytes, 0) ? bytes : [];
-        }
+        using RegularFile? file = RegularFile.TryOpen(path);
+        byte[] bytes = new byte[Math.Min(file?.LengthBytes ?? 0, maxBytes)];
+        return file?.TryRead(0, bytes) is true ? bytes : [];
     }
 }

@@ -1,7 +1,7 @@
 using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
 
-namespace NativeLeaks.Ledger;
+namespace NativeLeaks.Files;
 
 /// <summary>
 /// A regular file, opened for reading. Whatever else may lie at the path is not opened at all: a pipe would hold the caller up,
@@ -20,18 +20,36 @@ internal sealed partial class RegularFile : IDisposable
     /// <exception cref="UnauthorizedAccessException">It may not be read.</exception>
     /// <exception cref="InvalidDataException">It is no regular file.</exception>
     /// <exception cref="IOException">It cannot be read for another reason.</exception>
-    public static RegularFile Open(string path)
+    public static RegularFile Open(string path) => Open(path, out Exception? failure) ?? throw failure!;
+
+    /// <summary>Null when there is none, when it may not be read, and when it is a pipe, a device or empty.</summary>
+    public static RegularFile? TryOpen(string path)
     {
-        // O_PATH finds the file without opening it; by its number the same file is opened, whatever the path means by then.
-        using SafeFileHandle place = Open(path, OpenFlags.Path | OpenFlags.CloseOnExec, path);
-        if (ModeOf(place, path) is var mode && (mode & Mode.TypeMask) != Mode.Regular)
+        try
         {
-            throw new InvalidDataException($"{path} is not a regular file. Name the file itself.");
+            RegularFile? file = Open(path, out _);
+            if (file is { LengthBytes: > 0 })
+            {
+                return file;
+            }
+
+            file?.Dispose();
+        }
+        catch (Exception e) when (IsFileTrouble(e))
+        {
+            // As if it were not there.
         }
 
-        return new RegularFile(Open(
-            $"/proc/self/fd/{place.DangerousGetHandle()}", OpenFlags.NonBlocking | OpenFlags.CloseOnExec, path));
+        return null;
     }
+
+    /// <summary>What reading, writing and looking for files throws when the files are at fault.</summary>
+    public static bool IsFileTrouble(Exception e) =>
+        e is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException or
+            System.Security.SecurityException;
+
+    /// <summary>Hands the file over to a stream that closes it.</summary>
+    public FileStream ToStream() => new(_file, FileAccess.Read);
 
     /// <summary>Reads what there is of the bytes from an offset on; the rest is zero. Returns how many there were.</summary>
     public int Read(long offset, Span<byte> bytes)
@@ -50,6 +68,19 @@ internal sealed partial class RegularFile : IDisposable
         }
 
         return done;
+    }
+
+    /// <summary>Fills the buffer; false when the file ends before or cannot be read.</summary>
+    public bool TryRead(long offset, Span<byte> bytes)
+    {
+        try
+        {
+            return Read(offset, bytes) == bytes.Length;
+        }
+        catch (Exception e) when (IsFileTrouble(e) || e is ObjectDisposedException)
+        {
+            return false;
+        }
     }
 
     /// <summary>
@@ -85,33 +116,58 @@ internal sealed partial class RegularFile : IDisposable
 
     public void Dispose() => _file.Dispose();
 
-    private static SafeFileHandle Open(string path, OpenFlags flags, string shownPath)
+    private static RegularFile? Open(string path, out Exception? failure)
     {
-        SafeFileHandle file = OpenFile(path, flags);
-        if (!file.IsInvalid)
+        if (path.Length == 0 || path.Contains('\0'))
         {
-            return file;
+            failure = new FileNotFoundException($"There is no file '{path}'.", path);
+            return null;
         }
 
-        int error = Marshal.GetLastPInvokeError();
-        file.Dispose();
-        throw error switch
+        // Only suppression files are read on other systems; .NET's own questions have to do there.
+        if (!OperatingSystem.IsLinux())
         {
+            failure = null;
+            return new RegularFile(File.OpenHandle(path));
+        }
+
+        // O_PATH finds the file without opening it; by its number the same file is opened, whatever the path means by then.
+        using SafeFileHandle place = Open(path, OpenFlags.Path | OpenFlags.CloseOnExec, path, out failure);
+        if (failure is not null)
+        {
+            return null;
+        }
+
+        if (GetStatus(place, "", EmptyPath, AskForType, out Status status) != 0)
+        {
+            failure = new IOException($"{path} cannot be looked at: {Marshal.GetLastPInvokeErrorMessage()}.");
+            return null;
+        }
+
+        if ((status.Mode & Mode.TypeMask) != Mode.Regular)
+        {
+            failure = new InvalidDataException($"{path} is not a regular file. Name the file itself.");
+            return null;
+        }
+
+        SafeFileHandle file = Open(
+            $"/proc/self/fd/{place.DangerousGetHandle()}", OpenFlags.NonBlocking | OpenFlags.CloseOnExec, path, out failure);
+        return failure is null ? new RegularFile(file) : null;
+    }
+
+    private static SafeFileHandle Open(string path, OpenFlags flags, string shownPath, out Exception? failure)
+    {
+        SafeFileHandle file = OpenFile(path, flags);
+        int error = file.IsInvalid ? Marshal.GetLastPInvokeError() : 0;
+        failure = error switch
+        {
+            0 => null,
             NoEntry or NotADirectory => new FileNotFoundException($"There is no file {shownPath}.", shownPath),
             AccessDenied or NotPermitted => new UnauthorizedAccessException(
                 $"{shownPath} may not be read by this user. Run as its owner or as root."),
             _ => new IOException($"{shownPath} cannot be opened: {Marshal.GetPInvokeErrorMessage(error)}."),
         };
-    }
-
-    private static Mode ModeOf(SafeFileHandle file, string path)
-    {
-        if (GetStatus(file, "", EmptyPath, AskForType, out Status status) != 0)
-        {
-            throw new IOException($"{path} cannot be looked at: {Marshal.GetLastPInvokeErrorMessage()}.");
-        }
-
-        return status.Mode;
+        return file;
     }
 
     private const int NotPermitted = 1;
