@@ -1,3 +1,4 @@
+using NativeLeaks.Analysis;
 using NativeLeaks.Ledger;
 using NativeLeaks.Reports;
 using NativeLeaks.Symbols;
@@ -93,7 +94,7 @@ public sealed class AttachedProcess : IDisposable
         ArgumentException.ThrowIfNullOrEmpty(ledger);
         using LedgerFile file = LedgerFile.Open(ledger);
         return file.Ledger.Header.Pid == (uint)Pid
-            ? ReportBuilder.Build(file, SymbolSettings.FromEnvironment(), _code)
+            ? ReportBuilder.Build(file, SymbolSettings.FromEnvironment(), _code, JudgingRules.Of(NativeLeakOptions.Default))
             : throw new AttachException($"The ledger {ledger} is of process {file.Ledger.Header.Pid}, not of {Pid}: attach to that one.");
     }
 

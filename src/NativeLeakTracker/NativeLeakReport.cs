@@ -1,3 +1,4 @@
+using NativeLeaks.Analysis;
 using NativeLeaks.Ledger;
 using NativeLeaks.Reports;
 using NativeLeaks.Symbols;
@@ -35,6 +36,9 @@ public sealed record NativeLeakReport
     /// <summary>Outstanding blocks that nobody is blamed for, by reason.</summary>
     public required IReadOnlyList<ExcludedBlocks> Excluded { get; init; }
 
+    /// <summary>What stood in the way of judging, and what to do about it. One line each.</summary>
+    public IReadOnlyList<string> Notes { get; init; } = [];
+
     /// <summary>
     /// Why frames lack names or lines: libraries that are stripped, with their build-id and how to get symbols; debug information
     /// that is damaged. One line each.
@@ -59,7 +63,7 @@ public sealed record NativeLeakReport
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
         using LedgerFile file = LedgerFile.Open(path);
-        return ReportBuilder.Build(file, SymbolSettings.FromEnvironment(), live: null);
+        return ReportBuilder.Build(file, SymbolSettings.FromEnvironment(), live: null, JudgingRules.Of(NativeLeakOptions.Default));
     }
 
     /// <summary>Writes the report for people.</summary>
@@ -116,6 +120,9 @@ public sealed record ReportedCapture(
     /// names once the process has ended.
     /// </summary>
     public long UncopiedCodeInfo { get; init; }
+
+    /// <summary>Releases by the finalizer thread that found no room in their list: nobody is called to account for them.</summary>
+    public long UnlistedFinalized { get; init; }
 }
 
 /// <summary>Totals of the scope, in blocks and in bytes as the program asked for them.</summary>
@@ -255,4 +262,9 @@ public sealed record LeakFrame(LeakFrameKind Kind, string? Method, string? Modul
 /// <param name="Rule">The rule that matched, where there is one.</param>
 /// <param name="Blocks">Number of blocks.</param>
 /// <param name="Bytes">Sum of the requested sizes.</param>
-public sealed record ExcludedBlocks(string Reason, string? Rule, long Blocks, long Bytes);
+public sealed record ExcludedBlocks(string Reason, string? Rule, long Blocks, long Bytes)
+{
+    /// <summary>Where a suppression stands: <c>options</c>, file and line, or <c>built in</c> with the reason. Null for other
+    /// reasons.</summary>
+    public string? Origin { get; init; }
+}

@@ -30,14 +30,14 @@ public sealed class NativeLeakTracker : IDisposable
     private readonly long _firstSequence;
     private int _disposed;
 
-    private NativeLeakTracker(NativeLeakOptions options)
+    private NativeLeakTracker(NativeLeakOptions options, ScopeKind kind)
     {
         _options = options;
         if (ShimEngine.TryInstall(out string? failure))
         {
             _ledger = ShimEngine.Ledger!;
             _before = _ledger.SumCounters();
-            _scope = FlowScope.Open() ?? throw new InvalidOperationException(
+            _scope = FlowScope.Open(kind) ?? throw new InvalidOperationException(
                 "No more scopes can be opened in this process: 65,535 trackers are open. Dispose those that are done.");
         }
         else if (ShimEngine.IsSupportedPlatform)
@@ -86,8 +86,65 @@ public sealed class NativeLeakTracker : IDisposable
     public static NativeLeakTracker Start(NativeLeakOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
+        return Start(options, options.Scope == NativeLeakScope.Process ? ScopeKind.Process : ScopeKind.Flow);
+    }
+
+    /// <summary>
+    /// Opens a region whose allocations nobody is blamed for; disposing the result ends it. It follows the flow as a tracker
+    /// does. Costs microseconds; never throws.
+    /// </summary>
+    public static IDisposable Ignore()
+    {
         using QuietRegion quiet = QuietRegion.Enter();
-        return new NativeLeakTracker(options);
+        return new IgnoredRegion();
+    }
+
+    /// <summary>
+    /// Runs the body several times and throws if some stack leaves more blocks, or more bytes, behind with every round. What is
+    /// allocated once, or by a cache that is full after the first rounds, does not count. Each round ends with garbage collections.
+    /// </summary>
+    /// <param name="body">One round.</param>
+    /// <param name="rounds">Rounds that are measured, at least 2.</param>
+    /// <param name="warmUp">Rounds before that.</param>
+    /// <param name="options">What counts, and how it is judged; the limits are for one round.</param>
+    /// <exception cref="NativeLeakException">Something grows; the message is the report.</exception>
+    /// <exception cref="PlatformNotSupportedException">Nothing can be recorded here, and
+    /// <see cref="NativeLeakOptions.WhenUnavailable"/> asks to be told.</exception>
+    public static void AssertNoGrowth(Action body, int rounds = 5, int warmUp = 3, NativeLeakOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(body);
+        GrowthRounds plan = new(rounds, warmUp);
+        using NativeLeakTracker tracker = Start(options ?? NativeLeakOptions.Default);
+        using GrowthMeter? meter = tracker.Meter(plan);
+        for (int round = 0; round < plan.All; round++)
+        {
+            body();
+            tracker.NoteRound(meter, plan, round);
+        }
+
+        tracker.AssertNoGrowth(meter, plan);
+    }
+
+    /// <summary>As <see cref="AssertNoGrowth(Action, int, int, NativeLeakOptions)"/> for an asynchronous body; rounds run one after the
+    /// other.</summary>
+    /// <inheritdoc cref="AssertNoGrowth(Action, int, int, NativeLeakOptions)"/>
+    public static Task AssertNoGrowthAsync(Func<Task> body, int rounds = 5, int warmUp = 3, NativeLeakOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(body);
+        return RunAsync(body, new GrowthRounds(rounds, warmUp), options ?? NativeLeakOptions.Default);
+
+        static async Task RunAsync(Func<Task> body, GrowthRounds plan, NativeLeakOptions options)
+        {
+            using NativeLeakTracker tracker = Start(options);
+            using GrowthMeter? meter = tracker.Meter(plan);
+            for (int round = 0; round < plan.All; round++)
+            {
+                await body().ConfigureAwait(true);
+                tracker.NoteRound(meter, plan, round);
+            }
+
+            tracker.AssertNoGrowth(meter, plan);
+        }
     }
 
     /// <summary>
@@ -120,29 +177,38 @@ public sealed class NativeLeakTracker : IDisposable
         return new AddressExplainer(ShimEngine.Ledger, SymbolSettings.FromEnvironment()).Explain(address);
     }
 
-    /// <summary>What is outstanding now. Costs a pass over the live blocks and the naming of their stacks.</summary>
+    /// <summary>
+    /// What is outstanding now. Where something is, collects garbage and waits for finalizers until nothing changes, within
+    /// <see cref="NativeLeakOptions.SettleTimeout"/>; then costs a pass over the live blocks and the naming of their stacks.
+    /// </summary>
     /// <exception cref="ObjectDisposedException">The tracker was disposed.</exception>
     public NativeLeakReport GetReport()
     {
         ObjectDisposedException.ThrowIf(Volatile.Read(ref _disposed) != 0, this);
         using QuietRegion quiet = QuietRegion.Enter();
-        return _ledger is null
-            ? WrapperAnalysis.Report(_firstSequence, _started)
-            : ReportBuilder.Build(_ledger, BlockFilter.Flow(_ledger, _scope!), _before, _started, "since Start()", "running");
+        if (_ledger is null)
+        {
+            return WrapperAnalysis.Report(_firstSequence, _started);
+        }
+
+        using var resolver = new ContextResolver(_ledger, SymbolSettings.FromEnvironment(), isThisProcess: true);
+        string? unsettled = Settle(resolver);
+        BlockFilter filter = Filter();
+        LeakFindings findings = LeakAnalysis.Judge(_ledger, filter, resolver, JudgingRules.Of(_options));
+        return ReportBuilder.Build(_ledger, findings, _before, _started, "since Start()", "running") with
+        {
+            Notes = [.. Notes(filter, unsettled)],
+        };
     }
 
-    /// <summary>Throws when native memory that was allocated in the scope is outstanding.</summary>
+    /// <summary>Throws when native memory that was allocated in the scope is outstanding, or was left to a finalizer.</summary>
     /// <exception cref="NativeLeakException">There are leaks; the message is the report.</exception>
     /// <exception cref="PlatformNotSupportedException">Nothing can be recorded here, and
     /// <see cref="NativeLeakOptions.WhenUnavailable"/> asks to be told.</exception>
     /// <exception cref="ObjectDisposedException">The tracker was disposed.</exception>
     public void AssertNoLeaks()
     {
-        if (_ledger is null && _options.WhenUnavailable == UnavailableBehavior.Throw)
-        {
-            throw new PlatformNotSupportedException(Unavailable.Reason);
-        }
-
+        ThrowIfUnavailable();
         NativeLeakReport report = GetReport();
         if (report.Leaks.Count > 0)
         {
@@ -165,6 +231,82 @@ public sealed class NativeLeakTracker : IDisposable
         else
         {
             _scope.Close();
+        }
+    }
+
+    internal static NativeLeakTracker Start(NativeLeakOptions options, ScopeKind kind)
+    {
+        using QuietRegion quiet = QuietRegion.Enter();
+        _ = JudgingRules.Of(options);
+        return new NativeLeakTracker(options, kind);
+    }
+
+    private void ThrowIfUnavailable()
+    {
+        if (_ledger is null && _options.WhenUnavailable == UnavailableBehavior.Throw)
+        {
+            throw new PlatformNotSupportedException(Unavailable.Reason);
+        }
+    }
+
+    // Made anew each time: collections begin new epochs.
+    private BlockFilter Filter() => _options.Scope == NativeLeakScope.Process
+        ? BlockFilter.Process(_ledger!, _scope!.FirstSequence)
+        : BlockFilter.Flow(_ledger!, _scope!);
+
+    private string? Settle(ContextResolver resolver) => Settling.Until(
+        () => Outstanding.Measure(_ledger!, Filter(), resolver), static outstanding => outstanding.Blocks == 0, _options.SettleTimeout);
+
+    private static IEnumerable<string> Notes(BlockFilter filter, string? unsettled)
+    {
+        if (unsettled is not null)
+        {
+            yield return unsettled;
+        }
+
+        if (filter.IsFlowLost)
+        {
+            yield return "the tracker was started in another asynchronous flow, such as an async set-up, so all that was allocated outside of " +
+                "other trackers is counted; start it in the test, use your framework's [AssertNoNativeLeaks], or set NativeLeakOptions.Scope";
+        }
+    }
+
+    private GrowthMeter? Meter(GrowthRounds plan)
+    {
+        ThrowIfUnavailable();
+        return _ledger is null ? null : new GrowthMeter(_ledger, plan, JudgingRules.Of(_options));
+    }
+
+    private void NoteRound(GrowthMeter? meter, GrowthRounds plan, int round)
+    {
+        if (meter is null)
+        {
+            return;
+        }
+
+        using QuietRegion quiet = QuietRegion.Enter();
+        meter.Unsettled ??= Settle(meter.Resolver);
+        if (plan.IsNoted(round))
+        {
+            meter.Note(Filter());
+        }
+    }
+
+    private void AssertNoGrowth(GrowthMeter? meter, GrowthRounds plan)
+    {
+        if (meter is null)
+        {
+            return;
+        }
+
+        using QuietRegion quiet = QuietRegion.Enter();
+        LeakFindings findings = meter.Judge();
+        if (findings.Leaks.Count > 0)
+        {
+            throw new NativeLeakException(ReportBuilder.Build(_ledger!, findings, _before, _started, $"in {plan.Measured} rounds", "running") with
+            {
+                Notes = [.. Notes(Filter(), meter.Unsettled)],
+            });
         }
     }
 }

@@ -9,8 +9,8 @@
 struct nlt_scope *nltp_scopes;
 
 static uint32_t last_tag, gc_count;
-static uint32_t nobody;      /* epoch of flows whose scope was closed; 0: not needed yet */
-static uint32_t free_epochs; /* chain through the first word of `reserved` of free entries */
+static uint32_t whole_process_scopes; /* open ones */
+static uint32_t free_epochs;          /* head of the chain of free entries */
 
 static struct nlt_epoch *epochs(void) {
     return nltp_table(NLT_TABLE_EPOCHS);
@@ -21,6 +21,9 @@ void nltp_epochs_init(void) {
     struct nlt_epoch *older = &epochs()[nltp_table_take(NLT_TABLE_EPOCHS, 1)]; /* NLT_EPOCH_OLDER */
     older->sequence = nltp_ledger->epochs_begun = 1;
     older->scope_tag = NLT_TAG_NOBODY;
+    struct nlt_scope *nobody = &nltp_scopes[nltp_table_take(NLT_TABLE_SCOPES, 1)]; /* NLT_SCOPE_NOBODY */
+    nobody->tag = NLT_TAG_NOBODY;
+    nobody->epoch = NLT_EPOCH_OLDER;
 }
 
 /* ---- reuse ---------------------------------------------------------------------------------------------------------- */
@@ -55,12 +58,11 @@ static void reclaim(void) {
     mark_words(used);
     uint32_t scopes = nltp_ledger->tables[NLT_TABLE_SCOPES].count;
     for (uint32_t i = 0; i < scopes; i++) mark(used, nltp_scopes[i].epoch);
-    mark(used, nobody);
     mark(used, NLT_EPOCH_OLDER);
     for (uint32_t id = 1; id < count; id++) {
         struct nlt_epoch *epoch = &epochs()[id];
         if (used[id] || epoch->sequence == 0 || epoch->sequence + TOO_YOUNG > nltp_ledger->epochs_begun) continue;
-        *epoch = (struct nlt_epoch){.reserved = free_epochs};
+        *epoch = (struct nlt_epoch){.next_free = free_epochs};
         free_epochs = id;
     }
     nltp_unmap(used, 1u << NLT_EPOCH_BITS);
@@ -71,13 +73,13 @@ static uint32_t take_entry(void) {
     if (id == 0 && free_epochs == 0) reclaim();
     if (id == 0 && free_epochs != 0) {
         id = free_epochs;
-        free_epochs = (uint32_t)epochs()[id].reserved;
+        free_epochs = epochs()[id].next_free;
     }
     return id;
 }
 
 /* 0: all are in use. */
-static uint32_t begin_epoch(uint32_t tag) {
+static uint32_t begin_epoch(uint32_t tag, uint32_t flags) {
     uint32_t id = take_entry();
     if (id == 0) return 0;
     struct nlt_epoch *epoch = &epochs()[id];
@@ -86,6 +88,7 @@ static uint32_t begin_epoch(uint32_t tag) {
         .scope_tag = tag,
         .gc_count = gc_count,
         .time_ms = (uint32_t)((nltp_clock_ns(CLOCK_REALTIME) - nltp_ledger->started_unix_ns) / 1000000u),
+        .flags = flags,
     };
     nltp_store_release(&epoch->sequence, ++nltp_ledger->epochs_begun);
     return id;
@@ -98,11 +101,24 @@ static void set_recording(uint32_t askers) {
     if (nltp_shared_start != 0) nltp_store_release(nltp_may_write + 1, askers); /* what a fork's child finds zeroed */
 }
 
+static bool renew(uint32_t scope) {
+    uint32_t epoch = begin_epoch(nltp_scopes[scope].tag, nltp_scopes[scope].flags);
+    if (epoch != 0) nltp_store_release(&nltp_scopes[scope].epoch, epoch); /* else the present one goes on */
+    return epoch != 0;
+}
+
+/* A thread may run in a closed scope for as long as it likes. */
+static void renew_closed(void) {
+    if (!renew(NLT_SCOPE_NOBODY)) return;
+    uint32_t count = nltp_ledger->tables[NLT_TABLE_SCOPES].count;
+    for (uint32_t i = NLT_SCOPE_NOBODY + 1; i < count; i++)
+        if (!nltp_scopes[i].is_open) nltp_store_release(&nltp_scopes[i].epoch, nltp_scopes[NLT_SCOPE_NOBODY].epoch);
+}
+
 /* Each beginning is an epoch of its own for the threads outside: who asked can tell what came later. */
-bool nltp_recording_begin(void) {
-    uint32_t epoch = begin_epoch(NLT_TAG_OUTSIDE);
-    if (epoch == 0) return false;
-    nltp_store_release(&nltp_scopes[NLT_SCOPE_OUTSIDE].epoch, epoch);
+bool nltp_recording_begin(bool of_everybody) {
+    if (!renew(NLT_SCOPE_OUTSIDE)) return false;
+    if (of_everybody) renew_closed();
     set_recording(nltp_ledger->recording + 1);
     return true;
 }
@@ -115,11 +131,9 @@ void nltp_epoch_advance(uint32_t collections) {
     gc_count = collections;
     if (nltp_ledger->recording == 0) return;
     uint32_t count = nltp_ledger->tables[NLT_TABLE_SCOPES].count;
-    for (uint32_t i = 0; i < count; i++) {
-        if (i != NLT_SCOPE_OUTSIDE && !nltp_scopes[i].is_open) continue;
-        uint32_t epoch = begin_epoch(nltp_scopes[i].tag);
-        if (epoch != 0) nltp_store_release(&nltp_scopes[i].epoch, epoch); /* else the present one goes on */
-    }
+    for (uint32_t i = 0; i < count; i++)
+        if (i == NLT_SCOPE_OUTSIDE || nltp_scopes[i].is_open) renew(i);
+    renew_closed();
 }
 
 /* ---- scopes --------------------------------------------------------------------------------------------------------- */
@@ -138,24 +152,34 @@ static uint32_t take_scope(void) {
     struct nlt_table *table = &nltp_ledger->tables[NLT_TABLE_SCOPES];
     uint32_t count = table->count;
     for (uint32_t tried = 0; count > 256 && tried < 64; tried++) {
-        next = next + 1 < count ? next + 1 : 1;
+        next = next + 1 < count ? next + 1 : NLT_SCOPE_NOBODY + 1;
         if (!nltp_scopes[next].is_open && !runs_somewhere(next)) return next;
     }
     return nltp_table_take(NLT_TABLE_SCOPES, 1);
 }
 
-uint32_t nltp_scope_open(uint32_t *tag) {
-    if (!nltp_recording_begin()) return 0;
+uint32_t nltp_scope_open(uint32_t flags, uint32_t *tag) {
+    if (!nltp_recording_begin(flags & NLT_SCOPE_WHOLE_PROCESS)) return 0;
     uint32_t scope = take_scope();
-    uint32_t epoch = scope != 0 ? begin_epoch(last_tag + 1) : 0;
+    uint32_t epoch = scope != 0 ? begin_epoch(last_tag + 1, flags) : 0;
     if (epoch == 0) {
         nltp_recording_end();
         return 0;
     }
     *tag = nltp_scopes[scope].tag = ++last_tag;
+    nltp_scopes[scope].flags = flags;
     nltp_scopes[scope].is_open = 1;
     nltp_store_release(&nltp_scopes[scope].epoch, epoch);
+    if (flags & NLT_SCOPE_WHOLE_PROCESS) nltp_store(&whole_process_scopes, whole_process_scopes + 1);
     return scope;
+}
+
+void nltp_scope_retag(uint32_t scope, uint32_t tag) {
+    if (scope <= NLT_SCOPE_NOBODY || scope >= nltp_ledger->tables[NLT_TABLE_SCOPES].count || !nltp_scopes[scope].is_open) return;
+    uint32_t epoch = begin_epoch(tag, nltp_scopes[scope].flags);
+    if (epoch == 0) return; /* all are in use: its blocks keep the tag that they had */
+    nltp_scopes[scope].tag = tag;
+    nltp_store_release(&nltp_scopes[scope].epoch, epoch);
 }
 
 static void forget_finalized(void) {
@@ -167,10 +191,10 @@ static void forget_finalized(void) {
 
 void nltp_scope_close(uint32_t scope) {
     uint32_t count = nltp_ledger->tables[NLT_TABLE_SCOPES].count;
-    if (scope == NLT_SCOPE_OUTSIDE || scope >= count || !nltp_scopes[scope].is_open) return;
-    if (nobody == 0) nobody = begin_epoch(NLT_TAG_NOBODY);
-    nltp_store_release(&nltp_scopes[scope].epoch, nobody);
+    if (scope <= NLT_SCOPE_NOBODY || scope >= count || !nltp_scopes[scope].is_open) return;
+    nltp_store_release(&nltp_scopes[scope].epoch, nltp_scopes[NLT_SCOPE_NOBODY].epoch);
     nltp_scopes[scope].is_open = 0;
+    if (nltp_scopes[scope].flags & NLT_SCOPE_WHOLE_PROCESS) nltp_store(&whole_process_scopes, whole_process_scopes - 1);
     nltp_recording_end();
     for (uint32_t i = 1; i < count; i++)
         if (nltp_scopes[i].is_open) return;
@@ -186,7 +210,10 @@ void nltp_scopes_close_all(void) {
 /* ---- releases by the finalizer thread --------------------------------------------------------------------------------- */
 
 bool nltp_is_of_open_scope(uint64_t word) {
-    uint32_t tag = epochs()[nltp_word_epoch(word)].scope_tag;
+    const struct nlt_epoch *epoch = &epochs()[nltp_word_epoch(word)];
+    uint32_t tag = epoch->scope_tag;
+    if (epoch->flags & NLT_SCOPE_IGNORED) return false;
+    if (nltp_load(&whole_process_scopes) != 0) return true;
     if (tag == NLT_TAG_OUTSIDE || tag == NLT_TAG_NOBODY) return false;
     uint32_t count = nltp_load_acquire(&nltp_ledger->tables[NLT_TABLE_SCOPES].count);
     for (uint32_t i = 1; i < count; i++)

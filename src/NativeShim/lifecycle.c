@@ -83,7 +83,7 @@ NLTP_NOINLINE bool nltp_begin_preloaded(void) {
         note_allocator();
         nltp_stats_init();
         nltp_rebind(NULL);
-        nltp_recording_begin();
+        nltp_recording_begin(true);
     }
     errno = saved_errno;
     return resolved;
@@ -183,7 +183,7 @@ uint32_t nlt_rebind(void) {
 
 void nlt_recording_begin(void) {
     pthread_mutex_lock(&control_lock);
-    if (hooks_in_place) nltp_recording_begin();
+    if (hooks_in_place) nltp_recording_begin(true);
     pthread_mutex_unlock(&control_lock);
 }
 
@@ -193,11 +193,17 @@ void nlt_recording_end(void) {
     pthread_mutex_unlock(&control_lock);
 }
 
-uint32_t nlt_scope_open(uint32_t *tag) {
+uint32_t nlt_scope_open(uint32_t flags, uint32_t *tag) {
     pthread_mutex_lock(&control_lock);
-    uint32_t scope = hooks_in_place ? nltp_scope_open(tag) : 0;
+    uint32_t scope = hooks_in_place ? nltp_scope_open(flags, tag) : 0;
     pthread_mutex_unlock(&control_lock);
     return scope;
+}
+
+void nlt_scope_retag(uint32_t scope, uint32_t tag) {
+    pthread_mutex_lock(&control_lock);
+    if (hooks_in_place) nltp_scope_retag(scope, tag);
+    pthread_mutex_unlock(&control_lock);
 }
 
 void nlt_scope_close(uint32_t scope) {

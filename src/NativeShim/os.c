@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/uio.h>
 #include <time.h>
 
@@ -45,6 +46,10 @@ int nlt_is_regular_file(const char *path) {
     struct stat status;
     return nltp_syscall6(SYS_newfstatat, AT_FDCWD, (long)path, (long)&status, AT_SYMLINK_NOFOLLOW, 0, 0) == 0 &&
            S_ISREG(status.st_mode);
+}
+
+void nltp_thread_name(char name[16]) {
+    if (nltp_syscall3(SYS_prctl, PR_GET_NAME, (long)name, 0) != 0) name[0] = 0;
 }
 
 uint32_t nltp_gettid(void) {

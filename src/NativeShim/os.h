@@ -43,6 +43,8 @@ int nltp_append_file(const char *path, const char *text, size_t length);
 long nltp_read_file(const char *path, char *buffer, size_t capacity);
 
 uint32_t nltp_gettid(void);
+/* The calling thread's name, as the kernel keeps it. */
+void nltp_thread_name(char name[16]);
 uint32_t nltp_getpid(void);
 uint64_t nltp_clock_ns(int clock);
 

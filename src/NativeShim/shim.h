@@ -59,9 +59,10 @@ static inline bool nltp_ledger_has_word(const uint64_t *word) {
 
 void nltp_epochs_init(void);
 /* Under the control functions' lock: */
-bool nltp_recording_begin(void);
+bool nltp_recording_begin(bool of_everybody);
 void nltp_recording_end(void);
-uint32_t nltp_scope_open(uint32_t *tag);
+uint32_t nltp_scope_open(uint32_t flags, uint32_t *tag);
+void nltp_scope_retag(uint32_t scope, uint32_t tag);
 void nltp_scope_close(uint32_t scope);
 void nltp_scopes_close_all(void);
 void nltp_epoch_advance(uint32_t gc_count);

@@ -67,6 +67,14 @@ void nltp_threads_init(void) {
     if (!exit_key_made) exit_key_made = pthread_key_create(&exit_key, on_thread_exit) == 0;
 }
 
+/* Managed code tells too (nlt_thread_is_finalizer), but only after a first collection, whose finalizers ran before that. The
+ * runtime names the thread when it starts (FinalizerThreadStart in src/coreclr/vm/finalizerthread.cpp). */
+static bool is_named_finalizer(void) {
+    char name[16];
+    nltp_thread_name(name);
+    return nltp_equal(name, ".NET Finalizer");
+}
+
 static NLTP_NOINLINE void prepare(void) {
     int saved_errno = errno;
     nltp_tls.quiet++; /* pthread_setspecific may allocate */
@@ -78,6 +86,7 @@ static NLTP_NOINLINE void prepare(void) {
             thread->depth = thread->leaf_pc = 0;
             nltp_store(&thread->entry->scope, nltp_tls.scope);
             nltp_tls.thread = thread;
+            if (is_named_finalizer()) nltp_tls.finalizer = 1;
         }
     }
     nltp_tls.busy = 0;

@@ -52,7 +52,7 @@ static struct {
     uint32_t scope, tag; /* of the scope that a late start opened; 0 under preload */
     int (*install)(void);
     int (*detach)(void);
-    uint32_t (*scope_open)(uint32_t *);
+    uint32_t (*scope_open)(uint32_t, uint32_t *);
     void (*scope_close)(uint32_t);
     void (*thread_scope)(uint32_t);
     uint32_t (*rebind)(void);
@@ -69,7 +69,7 @@ MAYBE_UNUSED static void find_shim(void *handle) {
     CHECK(shim.get_ledger != NULL);
     shim.install = (int (*)(void))dlsym(handle, "nlt_install");
     shim.detach = (int (*)(void))dlsym(handle, "nlt_detach");
-    shim.scope_open = (uint32_t(*)(uint32_t *))dlsym(handle, "nlt_scope_open");
+    shim.scope_open = (uint32_t(*)(uint32_t, uint32_t *))dlsym(handle, "nlt_scope_open");
     shim.scope_close = (void (*)(uint32_t))dlsym(handle, "nlt_scope_close");
     shim.thread_scope = (void (*)(uint32_t))dlsym(handle, "nlt_thread_scope");
     shim.rebind = (uint32_t(*)(void))dlsym(handle, "nlt_rebind");
@@ -91,7 +91,7 @@ MAYBE_UNUSED static void load_shim(void) {
 MAYBE_UNUSED static void install_and_record(void) {
     CHECK_EQUAL(shim.install(), NLT_OK);
     shim.ledger = shim.get_ledger();
-    shim.scope = shim.scope_open(&shim.tag);
+    shim.scope = shim.scope_open(0, &shim.tag);
     CHECK(shim.scope != 0);
 }
 

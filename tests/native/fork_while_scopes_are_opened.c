@@ -11,7 +11,7 @@ static volatile bool done;
 static void *open_scopes(void *unused) {
     while (!done) {
         uint32_t tag;
-        shim.scope_close(shim.scope_open(&tag));
+        shim.scope_close(shim.scope_open(0, &tag));
     }
     return unused;
 }
@@ -27,7 +27,7 @@ int main(int argc, char **argv) {
         CHECK(pid >= 0);
         if (pid == 0) {
             alarm(20); /* kills a child that hangs, and fails the test */
-            uint32_t scope = shim.scope_open(&tag);
+            uint32_t scope = shim.scope_open(0, &tag);
             CHECK(scope != 0);
             shim.scope_close(scope);
             _exit(0);

@@ -99,7 +99,7 @@ int main(int argc, char **argv) {
     for (int i = 0; i < MAILBOXES; i++) pthread_mutex_init(&mailboxes[i].lock, NULL);
     for (int round = 0; round < ROUNDS; round++) {
         pthread_t threads[THREADS];
-        scope = shim.scope_open(&tag);
+        scope = shim.scope_open(0, &tag);
         CHECK(scope != 0);
         for (intptr_t i = 0; i < THREADS; i++) CHECK_EQUAL(pthread_create(&threads[i], NULL, work, (void *)i), 0);
         for (int i = 0; i < THREADS; i++) CHECK_EQUAL(pthread_join(threads[i], NULL), 0);

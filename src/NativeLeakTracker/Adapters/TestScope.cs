@@ -1,4 +1,5 @@
 using System.ComponentModel;
+using NativeLeaks.Capture;
 
 namespace NativeLeaks.Adapters;
 
@@ -19,7 +20,12 @@ public sealed class TestScope : IDisposable
 
     /// <summary>Opens the scope.</summary>
     /// <exception cref="InvalidOperationException">The engine does not start on a platform that it supports.</exception>
-    public static TestScope Open(NativeLeakOptions options) => new(NativeLeakTracker.Start(options));
+    public static TestScope Open(NativeLeakOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        return new TestScope(NativeLeakTracker.Start(options, options.Scope == NativeLeakScope.Process ? ScopeKind.Process : ScopeKind.Test));
+    }
+
 
     /// <summary>Judges as <see cref="NativeLeakTracker.AssertNoLeaks"/> does; null: the test passes.</summary>
     public NativeLeakException? Judge()

@@ -14,79 +14,57 @@ internal sealed record LeakFindings(
 /// <summary>Judges outstanding blocks by the verdict contract (docs/verdicts.md), as far as stacks alone tell.</summary>
 internal static class LeakAnalysis
 {
-    public static LeakFindings Judge(LedgerReader ledger, BlockFilter filter, ContextResolver resolver)
+    public static LeakFindings Judge(LedgerReader ledger, BlockFilter filter, ContextResolver resolver, JudgingRules rules)
     {
-        var leaks = new Dictionary<string, (IReadOnlyList<ResolvedFrame> Stack, LiveGroup Group)>(StringComparer.Ordinal);
-        var identities = new StackIdentities();
-        var excluded = new Dictionary<(string Reason, string? Rule), (long Blocks, long Bytes)>();
+        var aside = new SetAside();
+        var suspects = new Suspects(resolver);
+        var attribution = new Attribution(resolver, filter);
         long liveBlocks = 0, liveBytes = 0;
-        foreach ((Belonging belonging, LiveGroup group) in LiveGroups.Collect(ledger, filter))
+        foreach (OutstandingBlocks outstanding in LiveGroups.Collect(ledger, filter, rules.MinBlockBytes))
         {
+            LiveGroup group = outstanding.Group;
             liveBlocks += group.Blocks;
             liveBytes += group.Bytes;
 
             // Naming takes time; most of what is set aside is known without.
-            (string Reason, string? Rule)? reason = Exclusion(resolver.Outline(group.Context), belonging, filter);
-            IReadOnlyList<ResolvedFrame> stack = reason is null ? resolver.Resolve(group.Context) : [];
-            reason ??= Suppressions.Match([.. stack.Select(static f => f.Frame)]) is { } rule ? ("suppressed", rule) : null;
-            if (reason is { } aside)
+            if (Exclude(resolver.Outline(group.Context), outstanding, attribution, rules) is { } reason)
             {
-                (long blocks, long bytes) = excluded.GetValueOrDefault(aside);
-                excluded[aside] = (blocks + group.Blocks, bytes + group.Bytes);
-                continue;
-            }
-
-            // Contexts differ by return address; stacks that read the same are one finding.
-            string key = identities.Of(stack);
-            if (leaks.TryGetValue(key, out (IReadOnlyList<ResolvedFrame> Stack, LiveGroup Group) same))
-            {
-                same.Group.Add(group);
+                aside.Add(reason, group.Blocks, group.Bytes);
             }
             else
             {
-                leaks[key] = (stack, group);
+                suspects.Add(group, Judgement.Unclassified);
+            }
+        }
+
+        foreach ((LiveGroup group, Judgement judgement) in FinalizerReleases.Collect(ledger, filter, resolver))
+        {
+            suspects.Add(group, judgement);
+        }
+
+        List<LeakGroup> leaks = [];
+        foreach (LeakGroup group in suspects.Describe())
+        {
+            if (rules.Exclude(group) is { } reason)
+            {
+                aside.Add(reason, group.Blocks, group.Bytes);
+            }
+            else
+            {
+                leaks.Add(group);
             }
         }
 
         return new LeakFindings(
-            [.. leaks.Values.Select(static l => Describe(l.Stack, l.Group))
-                .OrderByDescending(static g => g.Bytes).ThenByDescending(static g => g.Blocks)],
-            [.. excluded.Select(static e => new ExcludedBlocks(e.Key.Reason, e.Key.Rule, e.Value.Blocks, e.Value.Bytes))
-                .OrderBy(static e => e.Reason, StringComparer.Ordinal).ThenByDescending(static e => e.Bytes)],
+            [.. leaks.OrderByDescending(static g => g.Bytes).ThenByDescending(static g => g.Blocks)],
+            aside.ToList(),
             liveBlocks,
             liveBytes,
             leaks.Count > 0 ? resolver.Notes : []);
     }
 
-    private static (string Reason, string? Rule)? Exclusion(
-        IReadOnlyList<FrameOutline> stack, Belonging belonging, BlockFilter filter)
-    {
-        if (Blame.IsRuntimeBlock(stack))
-        {
-            return ("runtime", null);
-        }
-
-        // A managed thread outside the scope has a flow of its own, and it is not ours. A native thread has none: it is
-        // ours when there is nobody else whose it could be.
-        return belonging == Belonging.Outside && (!filter.IsOnlyScope || Blame.HasManagedFrame(stack)) ? ("otherScope", null) : null;
-    }
-
-    private static LeakGroup Describe(IReadOnlyList<ResolvedFrame> stack, LiveGroup group)
-    {
-        InteropCall call = InteropCall.Of(stack);
-        return new LeakGroup(
-            "unclassified",
-            group.Blocks,
-            group.Bytes,
-            group.Smallest,
-            group.Largest,
-            call.Api,
-            Blame.Allocator(stack),
-            Blame.Owner(stack),
-            [.. stack.Select(static f => f.Frame)],
-            [.. group.Samples.Select(static a => $"0x{a:x}")])
-        {
-            Import = call.Import,
-        };
-    }
+    private static Exclusion? Exclude(
+        IReadOnlyList<FrameOutline> outline, OutstandingBlocks outstanding, Attribution attribution, JudgingRules rules) =>
+        Blame.IsRuntimeBlock(outline) ? new Exclusion("runtime")
+        : attribution.Exclude(outstanding.Group.Context, outstanding.Belonging) ?? (outstanding.IsSmall ? rules.TooSmall : null);
 }

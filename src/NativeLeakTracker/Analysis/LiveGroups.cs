@@ -42,23 +42,31 @@ internal sealed class LiveGroup(uint context)
     }
 }
 
+/// <summary>Blocks of one context that a report covers.</summary>
+/// <param name="Belonging">To whom they belong.</param>
+/// <param name="IsSmall">Each is smaller than what is judged.</param>
+/// <param name="Group">The blocks.</param>
+internal readonly record struct OutstandingBlocks(Belonging Belonging, bool IsSmall, LiveGroup Group);
+
 /// <summary>Live blocks that a report covers, summed by context in one pass over the ledger.</summary>
 internal readonly struct LiveGroups : ILiveBlockVisitor
 {
     private readonly BlockFilter _filter;
-    private readonly Dictionary<(uint Context, Belonging Belonging), LiveGroup> _groups;
+    private readonly long _minBlockBytes;
+    private readonly Dictionary<(uint Context, Belonging Belonging, bool IsSmall), LiveGroup> _groups;
 
-    private LiveGroups(BlockFilter filter)
+    private LiveGroups(BlockFilter filter, long minBlockBytes)
     {
         _filter = filter;
+        _minBlockBytes = minBlockBytes;
         _groups = [];
     }
 
-    public static IEnumerable<(Belonging Belonging, LiveGroup Group)> Collect(LedgerReader ledger, BlockFilter filter)
+    public static IEnumerable<OutstandingBlocks> Collect(LedgerReader ledger, BlockFilter filter, long minBlockBytes)
     {
-        var groups = new LiveGroups(filter);
+        var groups = new LiveGroups(filter, minBlockBytes);
         LiveBlockScan.Visit(ledger, ref groups);
-        return groups._groups.Select(static g => (g.Key.Belonging, g.Value));
+        return groups._groups.Select(static g => new OutstandingBlocks(g.Key.Belonging, g.Key.IsSmall, g.Value));
     }
 
     public void Visit(in LiveBlock block)
@@ -69,9 +77,10 @@ internal readonly struct LiveGroups : ILiveBlockVisitor
             return;
         }
 
-        if (!_groups.TryGetValue((block.Context, belonging), out LiveGroup? group))
+        bool isSmall = block.SizeBytes < _minBlockBytes;
+        if (!_groups.TryGetValue((block.Context, belonging, isSmall), out LiveGroup? group))
         {
-            _groups[(block.Context, belonging)] = group = new LiveGroup(block.Context);
+            _groups[(block.Context, belonging, isSmall)] = group = new LiveGroup(block.Context);
         }
 
         group.Add(block);

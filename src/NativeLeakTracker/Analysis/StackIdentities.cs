@@ -7,7 +7,8 @@ namespace NativeLeaks.Analysis;
 /// Tells which stacks read the same: those whose frames have the same names, modules and lines, whatever their addresses. Each
 /// frame is read once, however many stacks it stands in.
 /// </summary>
-internal sealed class StackIdentities
+/// <param name="byLine">Whether stacks that differ in line numbers only are different.</param>
+internal sealed class StackIdentities(bool byLine = true)
 {
     private readonly Dictionary<LeakFrame, int> _byFrame = new(ReferenceEqualityComparer.Instance);
     private readonly Dictionary<(string Name, string? Module, string? File, int? Line), int> _byText = [];
@@ -28,7 +29,8 @@ internal sealed class StackIdentities
     {
         if (!_byFrame.TryGetValue(frame, out int number))
         {
-            (string, string?, string?, int?) text = (frame.Symbol ?? frame.ToString(), frame.Module, frame.File, frame.Line);
+            (string, string?, string?, int?) text = 
+                (NameOf(frame), frame.Module, byLine ? frame.File : null, byLine ? frame.Line : null);
             if (!_byText.TryGetValue(text, out number))
             {
                 _byText[text] = number = _byText.Count;
@@ -39,4 +41,7 @@ internal sealed class StackIdentities
 
         return number;
     }
+
+    // Without a name the offset is all that there is.
+    private static string NameOf(LeakFrame frame) => frame.Symbol ?? frame.ToString();
 }

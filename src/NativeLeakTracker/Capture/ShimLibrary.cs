@@ -1,12 +1,13 @@
 using System.Reflection;
 using System.Runtime.InteropServices;
+using NativeLeaks.Ledger;
 
 namespace NativeLeaks.Capture;
 
 /// <summary>The shim's control functions: src/NativeShim/include/nlt_control.h.</summary>
 internal static partial class ShimLibrary
 {
-    public const int AbiVersion = 1;
+    public const int AbiVersion = 2;
     private const string Name = "nativeleakshim";
 
     static ShimLibrary() => NativeLibrary.SetDllImportResolver(typeof(ShimLibrary).Assembly, Resolve);
@@ -33,7 +34,10 @@ internal static partial class ShimLibrary
     public static partial void BeginRecording();
 
     [LibraryImport(Name, EntryPoint = "nlt_scope_open")]
-    public static partial uint OpenScope(out uint tag);
+    public static partial uint OpenScope(ScopeFlags flags, out uint tag);
+
+    [LibraryImport(Name, EntryPoint = "nlt_scope_retag")]
+    public static partial void RetagScope(uint scope, uint tag);
 
     [LibraryImport(Name, EntryPoint = "nlt_scope_close")]
     public static partial void CloseScope(uint scope);

@@ -248,13 +248,26 @@ internal readonly struct PendingEntry
     }
 }
 
+/// <summary>Those of a scope, and of its epochs.</summary>
+[Flags]
+internal enum ScopeFlags : uint
+{
+    None = 0,
+
+    /// <summary>Nobody is to be blamed for its blocks.</summary>
+    Ignored = 1,
+
+    /// <summary>It asks for everybody's blocks; no thread runs in it.</summary>
+    WholeProcess = 2,
+}
+
 [StructLayout(LayoutKind.Sequential)]
 internal readonly struct ScopeEntry
 {
     public readonly uint Epoch;
     public readonly uint Tag;
     public readonly uint IsOpen;
-    public readonly uint Reserved;
+    public readonly ScopeFlags Flags;
 }
 
 [StructLayout(LayoutKind.Sequential, Size = 32)]
@@ -267,6 +280,8 @@ internal readonly struct EpochEntry
     public readonly uint ScopeTag;
     public readonly uint GcCount;
     public readonly uint TimeMs;
+    public readonly ScopeFlags Flags;
+    public readonly uint NextFree;
 }
 
 [StructLayout(LayoutKind.Sequential)]

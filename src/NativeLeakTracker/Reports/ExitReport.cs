@@ -41,7 +41,7 @@ internal static class ExitReport
         try
         {
             NativeLeakReport report = ReportBuilder.Build(
-                ledger, BlockFilter.Process(ledger, firstSequence), before, started, "while recording", "exit");
+                ledger, BlockFilter.Process(ledger, firstSequence), before, started, "while recording", "exit", JudgingRules.Of(NativeLeakOptions.Default));
             using Stream output = Open(ExitSettings.ReportPath);
             if (ExitSettings.IsJson)
             {

@@ -19,12 +19,17 @@ internal static class ReportBuilder
         CaptureCounters before,
         DateTimeOffset started,
         string scope,
-        string endedBy)
+        string endedBy,
+        JudgingRules rules)
     {
-        CaptureCounters since = ledger.SumCounters() - before;
         using var resolver = new ContextResolver(ledger, SymbolSettings.FromEnvironment(), isThisProcess: true);
-        return Build(ledger, LeakAnalysis.Judge(ledger, filter, resolver), since, DescribeProcess(started), scope, endedBy);
+        return Build(ledger, LeakAnalysis.Judge(ledger, filter, resolver, rules), before, started, scope, endedBy);
     }
+
+    /// <summary>Of this process, when it has been judged.</summary>
+    public static NativeLeakReport Build(
+        LedgerReader ledger, LeakFindings findings, CaptureCounters before, DateTimeOffset started, string scope, string endedBy) =>
+        Build(ledger, findings, ledger.SumCounters() - before, DescribeProcess(started), scope, endedBy);
 
     /// <summary>
     /// Of another process, or one that left only its ledger: of all that it recorded.
@@ -32,7 +37,8 @@ internal static class ReportBuilder
     /// <param name="file">Its ledger.</param>
     /// <param name="settings">Where symbols may be looked for.</param>
     /// <param name="live">Who reads the process while it lives; null: names come from the ledger and the files alone.</param>
-    public static NativeLeakReport Build(LedgerFile file, SymbolSettings settings, IManagedCode? live)
+    /// <param name="rules">What is not to be called a leak.</param>
+    public static NativeLeakReport Build(LedgerFile file, SymbolSettings settings, IManagedCode? live, JudgingRules rules)
     {
         LedgerReader ledger = file.Ledger;
         CaptureCounters sum = ledger.SumCounters();
@@ -40,7 +46,7 @@ internal static class ReportBuilder
         // Words first: what they refer to is in tables that are copied later, and tables only grow.
         ledger.Refresh();
         using var resolver = new ContextResolver(ledger, settings, isThisProcess: false, live);
-        LeakFindings findings = LeakAnalysis.Judge(ledger, BlockFilter.Process(ledger, 0), resolver);
+        LeakFindings findings = LeakAnalysis.Judge(ledger, BlockFilter.Process(ledger, 0), resolver, rules);
         ref readonly LedgerHeader header = ref ledger.Header;
         DateTimeOffset started = DateTimeOffset.UnixEpoch.AddMilliseconds(Math.Min(header.StartedUnixNs / 1_000_000, LastMoment));
         bool lives = IsAlive((int)header.Pid, started);
@@ -67,6 +73,7 @@ internal static class ReportBuilder
                 scope)
             {
                 UncopiedCodeInfo = (long)header.Losses.UncopiedCodeInfo,
+                UnlistedFinalized = (long)header.Losses.UnlistedFinalized,
             },
             Totals = new ReportedTotals(
                 findings.LiveBlocks, findings.LiveBytes, since.AllocatedBlocks, since.AllocatedBytes),

@@ -124,7 +124,8 @@ internal sealed class ContextResolver : IDisposable
             Address = node.Pc,
             Link = managed.Line?.Link,
         };
-        return new PhysicalFrame([new ResolvedFrame(frame, managed.Role)], !node.Flags.HasFlag(NodeFlags.ExactPc), managed);
+        return new PhysicalFrame(
+            [new ResolvedFrame(frame, managed.Role) { MakesDisposable = managed.MakesDisposable }], !node.Flags.HasFlag(NodeFlags.ExactPc), managed);
     }
 
     /// <summary>What the walk says of a frame holds for the function that is on the stack, the outermost of those that share it.</summary>

@@ -7,7 +7,11 @@ namespace NativeLeaks.Symbols;
 /// <param name="Frame">What is shown.</param>
 /// <param name="Role">What part its module plays.</param>
 /// <param name="EntryPoint">Of a P/Invoke's declaration: the native function that it stands for; else null.</param>
-internal readonly record struct ResolvedFrame(LeakFrame Frame, ModuleRole Role, string? EntryPoint = null);
+internal readonly record struct ResolvedFrame(LeakFrame Frame, ModuleRole Role, string? EntryPoint = null)
+{
+    /// <summary>A method of the framework that makes an object which its caller is to dispose: a constructor, or a factory.</summary>
+    public bool MakesDisposable { get; init; }
+}
 
 /// <summary>What is known of a frame before it is named, which takes time: enough to set the runtime's own blocks aside.</summary>
 /// <param name="IsManaged">Managed code, or a stub that the runtime made.</param>

@@ -4,7 +4,7 @@
 
 #include "nlt_ledger.h"
 
-#define NLT_ABI_VERSION 1
+#define NLT_ABI_VERSION 2
 
 enum nlt_status {
     NLT_OK = 0,
@@ -30,12 +30,15 @@ const struct nlt_header *nlt_ledger(void);
 void nlt_recording_begin(void);
 void nlt_recording_end(void);
 
-/* Opens a scope and asks for recording. Returns the scope's entry and its tag; 0: no entry or no epoch was left. */
-uint32_t nlt_scope_open(uint32_t *tag);
+/* Opens a scope and asks for recording. `flags`: enum nlt_scope_flags. Returns the scope's entry and its tag; 0: no entry or no
+ * epoch was left. */
+uint32_t nlt_scope_open(uint32_t flags, uint32_t *tag);
+/* Threads in that scope allocate for another tag from now on: that of a scope that was opened inside it, or its own again. */
+void nlt_scope_retag(uint32_t scope, uint32_t tag);
 /* Flows that still run in the scope allocate on nobody's behalf from now on. */
 void nlt_scope_close(uint32_t scope);
 
-/* The calling thread now runs in that scope; NLT_SCOPE_OUTSIDE: in none. */
+/* The calling thread now runs in that scope; NLT_SCOPE_OUTSIDE: in none; NLT_SCOPE_NOBODY: in one that was closed. */
 void nlt_thread_scope(uint32_t scope);
 
 /* Blocks allocated from now on belong to a new epoch: a collection has happened, or time has passed. */

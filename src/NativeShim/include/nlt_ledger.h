@@ -254,15 +254,21 @@ static_assert(sizeof(struct nlt_pending) == 4160, "layout");
 /* ---- scopes and epochs: for whom a block was made, and when -------------------------------------------------------------- */
 
 #define NLT_SCOPE_OUTSIDE 0u        /* of threads that run in no scope                                                   */
+#define NLT_SCOPE_NOBODY 1u         /* of flows whose scope was closed                                                   */
 #define NLT_TAG_OUTSIDE 0u
 #define NLT_TAG_NOBODY UINT32_MAX   /* a flow whose scope was closed                                                     */
+
+enum nlt_scope_flags {
+    NLT_SCOPE_IGNORED = 1,          /* nobody is to be blamed for its blocks                                             */
+    NLT_SCOPE_WHOLE_PROCESS = 2     /* asks for everybody's blocks; no thread runs in it                                 */
+};
 
 /* Entries are reused when the scope is closed and no thread runs in it; tags never are. */
 struct nlt_scope {
     uint32_t epoch;                 /* what blocks of the scope are stamped with now                                     */
     uint32_t tag;
     uint32_t is_open;
-    uint32_t reserved;
+    uint32_t flags;                 /* enum nlt_scope_flags                                                              */
 };
 static_assert(sizeof(struct nlt_scope) == 16, "layout");
 
@@ -273,7 +279,8 @@ struct nlt_epoch {
     uint32_t scope_tag;
     uint32_t gc_count;              /* collections that the process had seen                                             */
     uint32_t time_ms;               /* since started_unix_ns                                                             */
-    uint64_t reserved;
+    uint32_t flags;                 /* those of its scope                                                                */
+    uint32_t next_free;             /* of a free entry; 0: the last                                                      */
 };
 static_assert(sizeof(struct nlt_epoch) == 32, "layout");
 #define NLT_EPOCH_OLDER 1u          /* of blocks that are older than the recording and were resized while it ran         */

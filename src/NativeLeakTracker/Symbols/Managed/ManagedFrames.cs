@@ -12,8 +12,9 @@ namespace NativeLeaks.Symbols.Managed;
 /// <param name="Token">The method's token; 0: none.</param>
 /// <param name="Il">Where in its IL the frame stands.</param>
 /// <param name="Line">Where in the source.</param>
+/// <param name="MakesDisposable">Of the framework: makes an object that its caller is to dispose.</param>
 internal sealed record ManagedFrame(
-    MethodName Name, string? Module, ModuleRole Role, bool IsStub, uint Image, int Token, IlRange Il, SourceLine? Line);
+    MethodName Name, string? Module, ModuleRole Role, bool IsStub, uint Image, int Token, IlRange Il, SourceLine? Line, bool MakesDisposable);
 
 /// <summary>
 /// Names the managed frames of a ledger. For code of this process the runtime's own reflection is asked, which knows generic
@@ -39,7 +40,7 @@ internal sealed class ManagedFrames(
         IlRange il = body.Code.Token == 0 ? IlRange.Unknown : IlMap.Find(MapOf(body), (uint)(instruction - body.Code.Start));
         SourceLine? line = il.Offset < 0 || !body.HasLines ? null : files.OfImage(body.Code.Image)?.Lines(settings).Find((int)body.Code.Token, il.Offset);
         return new ManagedFrame(
-            body.Name, body.Module, body.Role, body.IsStub, body.Code.Image, (int)body.Code.Token, il, line);
+            body.Name, body.Module, body.Role, body.IsStub, body.Code.Image, (int)body.Code.Token, il, line, body.MakesDisposable);
     }
 
     private ReadOnlySpan<byte> MapOf(Body body) => body.Code.Kind switch
@@ -95,7 +96,10 @@ internal sealed class ManagedFrames(
 
             Assembly assembly = method.Module.Assembly;
             ModuleRole role = ModuleRoles.OfAssembly(assembly);
-            return new Body(code, ReflectedNames.Describe(method), FileName(assembly), role, HasLines: MayHaveLines(role));
+            return new Body(code, ReflectedNames.Describe(method), FileName(assembly), role, HasLines: MayHaveLines(role))
+            {
+                MakesDisposable = role == ModuleRole.Framework && MakesDisposable(method),
+            };
         }
         catch (Exception e) when (e is ArgumentException or TypeLoadException or FileNotFoundException
                                       or FileLoadException or BadImageFormatException or NotSupportedException)
@@ -129,6 +133,15 @@ internal sealed class ManagedFrames(
         return new Body(code, name, module, role, HasLines: MayHaveLines(role));
     }
 
+    private static bool MakesDisposable(MethodBase method) =>
+        typeof(IDisposable).IsAssignableFrom(
+            method switch
+            {
+                ConstructorInfo => method.DeclaringType,
+                MethodInfo { IsStatic: true, IsPublic: true } factory => factory.ReturnType,
+                _ => null,
+            });
+
     // No PDB comes with the framework; only somebody who names folders may have them.
     private bool MayHaveLines(ModuleRole role) => role != ModuleRole.Framework || settings.SearchFolders.Count > 0;
 
@@ -145,5 +158,8 @@ internal sealed class ManagedFrames(
         string? Module,
         ModuleRole Role,
         bool IsStub = false,
-        bool HasLines = false);
+        bool HasLines = false)
+    {
+        public bool MakesDisposable { get; init; }
+    }
 }
