@@ -68,8 +68,9 @@ public sealed class AssertNoNativeLeaksAttribute : LeakSettingsAttribute, IBefor
     {
         using var json = new MemoryStream();
         report.WriteJson(json);
-        context.AddAttachment("nativeleaks.txt", Encoding.UTF8.GetBytes(report.ToText()), "text/plain");
-        context.AddAttachment("nativeleaks.json", json.ToArray(), "application/json");
+        // Runners make file names of these, and add the extension that belongs to the type.
+        context.AddAttachment("nativeleaks-text", Encoding.UTF8.GetBytes(report.ToText()), "text/plain");
+        context.AddAttachment("nativeleaks-json", json.ToArray(), "application/json");
     }
 
     // xUnit.net runs those of all levels, the outermost first.
