@@ -119,7 +119,7 @@ public sealed class NativeLeakTracker : IDisposable
     /// <param name="rounds">Rounds that are measured, at least 2.</param>
     /// <param name="warmUp">Rounds before that.</param>
     /// <param name="options">What counts, and how it is judged; the limits are for one round.</param>
-    /// <exception cref="NativeLeakException">Something grows; the message is the report.</exception>
+    /// <exception cref="NativeLeakException">Something grows, or was released wrongly; the message is the report.</exception>
     /// <exception cref="PlatformNotSupportedException">Nothing can be recorded here, and
     /// <see cref="NativeLeakOptions.WhenUnavailable"/> asks to be told.</exception>
     public static void AssertNoGrowth(Action body, int rounds = 5, int warmUp = 3, NativeLeakOptions? options = null)
@@ -211,7 +211,7 @@ public sealed class NativeLeakTracker : IDisposable
         return ReportBuilder.Build(_ledger, findings, _before, _started, "since Start()", "running") with
         {
             Notes = [.. Notes(filter, unsettled)],
-            PairingBugs = _options.CheckPairing ? PairingBugs.Read(_ledger, filter, resolver) : [],
+            PairingBugs = WrongReleases(filter, resolver),
         };
     }
 
@@ -279,6 +279,9 @@ public sealed class NativeLeakTracker : IDisposable
     private string? Settle(ContextResolver resolver) => Settling.Until(
         () => Outstanding.Measure(_ledger!, Filter(), resolver), static outstanding => outstanding.Blocks == 0, _options.SettleTimeout);
 
+    private IReadOnlyList<PairingBug> WrongReleases(BlockFilter filter, ContextResolver resolver) =>
+        _options.CheckPairing ? PairingBugs.Read(_ledger!, filter, resolver) : [];
+
     private static IEnumerable<string> Notes(BlockFilter filter, string? unsettled)
     {
         if (unsettled is not null)
@@ -323,11 +326,13 @@ public sealed class NativeLeakTracker : IDisposable
 
         using QuietRegion quiet = QuietRegion.Enter();
         LeakFindings findings = meter.Judge();
-        if (findings.Leaks.Count > 0)
+        IReadOnlyList<PairingBug> wrongReleases = WrongReleases(Filter(), meter.Resolver);
+        if (findings.Leaks.Count > 0 || wrongReleases.Count > 0)
         {
             throw new NativeLeakException(ReportBuilder.Build(_ledger!, findings, _before, _started, $"in {plan.Measured} rounds", "running") with
             {
                 Notes = [.. Notes(Filter(), meter.Unsettled)],
+                PairingBugs = wrongReleases,
             });
         }
     }

@@ -84,12 +84,14 @@ static inline bool is_in(const struct nltp_object *object, uintptr_t address) {
  * linker's own allocations do, and some of them (dlerror's texts) are released by the C library. */
 static bool sees_every_allocation(uintptr_t return_address) {
     return is_glibc && nltp_load(&nltp_ledger->losses.unseen_imports) == 0 &&
-           (nltp_ledger->mode == NLT_MODE_PRELOAD || !(is_in(&c_library, return_address) || is_in(&dynamic_linker, return_address)));
+           (nltp_ledger->mode == NLT_MODE_PRELOAD ||
+            !(is_in(&c_library, return_address) || is_in(&dynamic_linker, return_address)));
 }
 
 /* A block whose release was missed covers what may long be another's. */
 static bool sees_every_release(void) {
-    return is_glibc && nltp_load(&nltp_ledger->losses.unseen_imports) == 0 && nltp_load(&nltp_ledger->losses.missed_frees) == 0;
+    return is_glibc && nltp_load(&nltp_ledger->losses.unseen_imports) == 0 &&
+           nltp_load(&nltp_ledger->losses.missed_frees) == 0;
 }
 
 /* Inside one of the segments that were loaded from the object's file: between them somebody else's memory may lie. */
@@ -97,11 +99,14 @@ static bool is_in_image(uintptr_t address) {
     struct nltp_object object;
     if (!nltp_find_object_at_once(address, &object)) return false;
     const Elf64_Ehdr *header = (const Elf64_Ehdr *)object.start;
-    if (!nltp_is_mapped(object.start, sizeof *header) || *(const uint32_t *)header != 0x464c457f /* \177ELF */) return false;
-    if (header->e_phoff + (uint64_t)header->e_phnum * sizeof(Elf64_Phdr) > 4096) return false; /* not in the first page */
+    if (!nltp_is_mapped(object.start, sizeof *header) || *(const uint32_t *)header != 0x464c457f /* \177ELF */)
+        return false;
+    if (header->e_phoff + (uint64_t)header->e_phnum * sizeof(Elf64_Phdr) > 4096)
+        return false; /* not in the first page */
     const Elf64_Phdr *segments = (const Elf64_Phdr *)(object.start + header->e_phoff);
     for (unsigned i = 0; i < header->e_phnum; i++)
-        if (segments[i].p_type == PT_LOAD && address - (object.load_bias + segments[i].p_vaddr) < segments[i].p_memsz) return true;
+        if (segments[i].p_type == PT_LOAD && address - (object.load_bias + segments[i].p_vaddr) < segments[i].p_memsz)
+            return true;
     return false;
 }
 
@@ -141,8 +146,8 @@ static bool count_uncertain(void) {
 }
 
 /* Says in *bug what is wrong with the release of an address that no live block has, as far as can be told without a stack. */
-static enum nlt_pairing_kind judge(uint32_t period, uintptr_t address, uintptr_t return_address, struct nlt_pairing *bug,
-                                   bool *certain) {
+static enum nlt_pairing_kind judge(uint32_t period, uintptr_t address, uintptr_t return_address,
+                                   struct nlt_pairing *bug, bool *certain) {
     struct recent earlier;
     struct nltp_block around;
     uintptr_t start;
@@ -169,8 +174,8 @@ static enum nlt_pairing_kind judge(uint32_t period, uintptr_t address, uintptr_t
     return around.word != 0 ? NLT_PAIRING_INSIDE_BLOCK : NLT_PAIRING_NONE;
 }
 
-bool nltp_pairing_allows(uint32_t period, uintptr_t address, bool resizes, uintptr_t return_address, const uintptr_t *hook_frame,
-                         size_t *readable_bytes) {
+bool nltp_pairing_allows(uint32_t period, uintptr_t address, bool resizes, uintptr_t return_address,
+                         const uintptr_t *hook_frame, size_t *readable_bytes) {
     struct nlt_pairing bug = {.address = address};
     bool certain = false;
     bug.kind = judge(period, address, return_address, &bug, &certain);
@@ -188,7 +193,8 @@ bool nltp_pairing_allows(uint32_t period, uintptr_t address, bool resizes, uintp
     bug.epoch = nltp_load(&nltp_scopes[nltp_tls.scope].epoch);
     bug.flags = resizes ? NLT_PAIRING_RESIZE : 0;
     list(bug);
-    if (readable_bytes != NULL) *readable_bytes = bug.size_bytes - (bug.kind == NLT_PAIRING_INSIDE_BLOCK ? bug.detail : 0);
+    if (readable_bytes != NULL)
+        *readable_bytes = bug.size_bytes - (bug.kind == NLT_PAIRING_INSIDE_BLOCK ? bug.detail : 0);
     return false;
 }
 

@@ -136,6 +136,15 @@ public sealed partial class PairingTests
         Assert.That(t.GetReport().PairingBugs.Single().Count, Is.EqualTo(5));
     }
 
+    [Test]
+    public void Wrong_release_in_a_round_fails_an_assertion_about_growth()
+    {
+        var thrown = Assert.Throws<NativeLeakException>(
+            static () => NativeLeakTracker.AssertNoGrowth(static () => ReleaseAgain(ReleaseFirst(AllocateHere())), rounds: 2, warmUp: 1))!;
+
+        Assert.That(thrown.Report.PairingBugs.Sum(static bug => bug.Count), Is.EqualTo(3));
+    }
+
     [TestCaseSource(nameof(WrongPairs))]
     public void Wrong_pair(Func<nint> allocate, Action<nint> release, string allocator, string function)
     {
