@@ -15,7 +15,7 @@ usage: ./build.sh <command>
   sample [options]   build, then run samples/SqliteInterop with the options
   test               build, then run every test, C and C#
   prove              build, then run the long proofs in tests/prove
-  pack               make the NuGet package in artifacts/packages
+  pack               make the NuGet packages in artifacts/packages
   clean              remove everything that a build made
 USAGE
 }
@@ -190,7 +190,10 @@ run_proofs() {
 }
 
 pack() {
-    dotnet pack "$root/src/NativeLeakTracker" --configuration Release --output "$artifacts/packages"
+    local project
+    for project in NativeLeakTracker NativeLeakTracker.MSTest NativeLeakTracker.NUnit NativeLeakTracker.XunitV3; do
+        dotnet pack "$root/src/$project" --configuration Release --output "$artifacts/packages"
+    done
 }
 
 clean() {

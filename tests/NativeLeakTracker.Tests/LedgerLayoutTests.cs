@@ -95,6 +95,9 @@ public sealed partial class LedgerLayoutTests
         ["NLT_AMOUNT_BYTE_BITS"] = (ulong)long.PopCount(PendingSlot.Bytes(ulong.MaxValue)),
 
         ["NLT_TAG_OUTSIDE"] = EpochEntry.TagOutside,
+        ["NLT_SCOPE_NOBODY"] = ScopeEntry.Nobodys,
+        ["NLT_SCOPE_IGNORED"] = (uint)ScopeFlags.Ignored,
+        ["NLT_SCOPE_WHOLE_PROCESS"] = (uint)ScopeFlags.WholeProcess,
         ["NLT_EPOCH_OLDER"] = LiveWord.EpochOlder,
 
         // A chunk says for itself how much of the heap a word of it stands for.

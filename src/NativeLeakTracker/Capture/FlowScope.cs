@@ -9,12 +9,10 @@ namespace NativeLeaks.Capture;
 /// </summary>
 internal sealed class FlowScope
 {
-    // The entry of a closed scope may stand for another by now: its flow allocates on nobody's behalf.
-    private const uint NobodysEntry = 1;
-
-    // The handler runs whenever a thread enters or leaves the flow. Nothing in it may throw.
+    // The handler runs whenever a thread enters or leaves the flow. Nothing in it may throw. The entry of a closed scope may
+    // stand for another by now.
     private static readonly AsyncLocal<FlowScope?> s_current = new(
-        static change => ShimLibrary.SetThreadScope(change.CurrentValue is { } scope ? scope.IsOpen ? scope._entry : NobodysEntry : 0));
+        static change => ShimLibrary.SetThreadScope(change.CurrentValue is { } scope ? scope.IsOpen ? scope._entry : ScopeEntry.Nobodys : 0));
 
     private readonly FlowScope? _parent;
     private readonly ScopeKind _kind;

@@ -267,6 +267,9 @@ internal enum ScopeFlags : uint
 [StructLayout(LayoutKind.Sequential)]
 internal readonly struct ScopeEntry
 {
+    /// <summary>Of flows whose scope was closed.</summary>
+    public const uint Nobodys = 1;
+
     public readonly uint Epoch;
     public readonly uint Tag;
     public readonly uint IsOpen;
