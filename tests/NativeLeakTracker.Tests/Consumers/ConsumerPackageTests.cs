@@ -10,8 +10,8 @@ public sealed class ConsumerPackageTests
     // The test of the consumer, and what else than its own name the report must contain.
     private static readonly object[][] s_leaking =
     [
-        // Marshal.AllocHGlobal jumps to NativeMemory.Alloc and leaves no frame of its own.
-        ["AllocHGlobal_forgotten", new[] { "1 block", "321 bytes", "NativeMemory.Alloc" }],
+        // Marshal.AllocHGlobal jumps to NativeMemory.Alloc; its frame is put back, and the message shows it as the call.
+        ["AllocHGlobal_forgotten", new[] { "1 block", "321 bytes", "Marshal.AllocHGlobal", "Marshal.FreeHGlobal" }],
         ["NativeMemory_Alloc_forgotten", new[] { "1 block", "321 bytes", "NativeMemory.Alloc" }],
         ["StringToCoTaskMemUTF8_forgotten", new[] { "1 block", "Marshal.StringToCoTaskMemUTF8" }],
         ["Sqlite_allocation_forgotten", new[] { "1 block", "libe_sqlite3.so" }],
