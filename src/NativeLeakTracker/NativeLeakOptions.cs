@@ -75,6 +75,13 @@ public sealed record NativeLeakOptions
     /// </summary>
     public TimeSpan SettleTimeout { get; init; } = TimeSpan.FromSeconds(5);
 
+    /// <summary>
+    /// Whether releases are checked: of what was released before, of what is no block, by a function of another family. While a
+    /// tracker that checks is open, a release that is certainly wrong is reported and not passed on to the C library, which would end
+    /// the process or damage its heap; that holds for the whole process. Each release then costs a walk of its stack.
+    /// </summary>
+    public bool CheckPairing { get; init; } = true;
+
     /// <summary>What <see cref="NativeLeakTracker.AssertNoLeaks"/> does on a platform without the engine.</summary>
     public UnavailableBehavior WhenUnavailable { get; init; } = UnavailableBehavior.Pass;
 }

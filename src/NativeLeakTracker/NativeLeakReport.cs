@@ -123,6 +123,15 @@ public sealed record ReportedCapture(
 
     /// <summary>Releases by the finalizer thread that found no room in their list: nobody is called to account for them.</summary>
     public long UnlistedFinalized { get; init; }
+
+    /// <summary>
+    /// Releases that looked wrong (<see cref="NativeLeakReport.PairingBugs"/>) and were let pass, because an allocation or a release
+    /// that bypassed the hooks could explain them.
+    /// </summary>
+    public long UncertainReleases { get; init; }
+
+    /// <summary>Wrong releases that found no room in the list.</summary>
+    public long UnlistedReleases { get; init; }
 }
 
 /// <summary>Totals of the scope, in blocks and in bytes as the program asked for them.</summary>

@@ -50,6 +50,13 @@ public sealed class NativeLeakTracker : IDisposable
             WrapperLedger.Shared.Open();
             _firstSequence = WrapperLedger.Shared.Sequence;
         }
+
+        if (options.CheckPairing && !PairingCheck.TryBegin())
+        {
+            _scope?.Close();
+            throw new InvalidOperationException(
+                "There is no memory for the check of releases (2 MB); start with NativeLeakOptions.CheckPairing = false.");
+        }
     }
 
     /// <summary>
@@ -188,7 +195,8 @@ public sealed class NativeLeakTracker : IDisposable
         using QuietRegion quiet = QuietRegion.Enter();
         if (_ledger is null)
         {
-            return WrapperAnalysis.Report(_firstSequence, _started);
+            NativeLeakReport report = WrapperAnalysis.Report(_firstSequence, _started);
+            return _options.CheckPairing ? report : report with { PairingBugs = [] };
         }
 
         using var resolver = new ContextResolver(_ledger, SymbolSettings.FromEnvironment(), isThisProcess: true);
@@ -198,11 +206,13 @@ public sealed class NativeLeakTracker : IDisposable
         return ReportBuilder.Build(_ledger, findings, _before, _started, "since Start()", "running") with
         {
             Notes = [.. Notes(filter, unsettled)],
+            PairingBugs = _options.CheckPairing ? PairingBugs.Read(_ledger, filter, resolver) : [],
         };
     }
 
-    /// <summary>Throws when native memory that was allocated in the scope is outstanding, or was left to a finalizer.</summary>
-    /// <exception cref="NativeLeakException">There are leaks; the message is the report.</exception>
+    /// <summary>Throws when native memory that was allocated in the scope is outstanding, was left to a finalizer, or was released
+    /// wrongly.</summary>
+    /// <exception cref="NativeLeakException">There are leaks or pairing bugs; the message is the report.</exception>
     /// <exception cref="PlatformNotSupportedException">Nothing can be recorded here, and
     /// <see cref="NativeLeakOptions.WhenUnavailable"/> asks to be told.</exception>
     /// <exception cref="ObjectDisposedException">The tracker was disposed.</exception>
@@ -210,7 +220,7 @@ public sealed class NativeLeakTracker : IDisposable
     {
         ThrowIfUnavailable();
         NativeLeakReport report = GetReport();
-        if (report.Leaks.Count > 0)
+        if (report.Leaks.Count > 0 || report.PairingBugs.Count > 0)
         {
             throw new NativeLeakException(report);
         }
@@ -222,6 +232,11 @@ public sealed class NativeLeakTracker : IDisposable
         if (Interlocked.Exchange(ref _disposed, 1) != 0)
         {
             return;
+        }
+
+        if (_options.CheckPairing)
+        {
+            PairingCheck.End();
         }
 
         if (_scope is null)

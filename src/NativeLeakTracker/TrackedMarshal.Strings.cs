@@ -74,43 +74,55 @@ public static unsafe partial class TrackedMarshal
     /// <inheritdoc cref="Marshal.ZeroFreeGlobalAllocAnsi(nint)"/>
     public static void ZeroFreeGlobalAllocAnsi(nint s)
     {
-        WrapperLedger.Shared.Released(s);
-        Marshal.ZeroFreeGlobalAllocAnsi(s);
+        if (WrapperLedger.Shared.MayRelease(s, ReleaseFunction.ZeroFreeGlobalAllocAnsi))
+        {
+            Marshal.ZeroFreeGlobalAllocAnsi(s);
+        }
     }
 
     /// <inheritdoc cref="Marshal.ZeroFreeGlobalAllocUnicode(nint)"/>
     public static void ZeroFreeGlobalAllocUnicode(nint s)
     {
-        WrapperLedger.Shared.Released(s);
-        Marshal.ZeroFreeGlobalAllocUnicode(s);
+        if (WrapperLedger.Shared.MayRelease(s, ReleaseFunction.ZeroFreeGlobalAllocUnicode))
+        {
+            Marshal.ZeroFreeGlobalAllocUnicode(s);
+        }
     }
 
     /// <inheritdoc cref="Marshal.ZeroFreeCoTaskMemAnsi(nint)"/>
     public static void ZeroFreeCoTaskMemAnsi(nint s)
     {
-        WrapperLedger.Shared.Released(s);
-        Marshal.ZeroFreeCoTaskMemAnsi(s);
+        if (WrapperLedger.Shared.MayRelease(s, ReleaseFunction.ZeroFreeCoTaskMemAnsi))
+        {
+            Marshal.ZeroFreeCoTaskMemAnsi(s);
+        }
     }
 
     /// <inheritdoc cref="Marshal.ZeroFreeCoTaskMemUnicode(nint)"/>
     public static void ZeroFreeCoTaskMemUnicode(nint s)
     {
-        WrapperLedger.Shared.Released(s);
-        Marshal.ZeroFreeCoTaskMemUnicode(s);
+        if (WrapperLedger.Shared.MayRelease(s, ReleaseFunction.ZeroFreeCoTaskMemUnicode))
+        {
+            Marshal.ZeroFreeCoTaskMemUnicode(s);
+        }
     }
 
     /// <inheritdoc cref="Marshal.ZeroFreeCoTaskMemUTF8(nint)"/>
     public static void ZeroFreeCoTaskMemUTF8(nint s)
     {
-        WrapperLedger.Shared.Released(s);
-        Marshal.ZeroFreeCoTaskMemUTF8(s);
+        if (WrapperLedger.Shared.MayRelease(s, ReleaseFunction.ZeroFreeCoTaskMemUTF8))
+        {
+            Marshal.ZeroFreeCoTaskMemUTF8(s);
+        }
     }
 
     /// <inheritdoc cref="Marshal.ZeroFreeBSTR(nint)"/>
     public static void ZeroFreeBSTR(nint s)
     {
-        WrapperLedger.Shared.Released(s);
-        Marshal.ZeroFreeBSTR(s);
+        if (WrapperLedger.Shared.MayRelease(s, ReleaseFunction.ZeroFreeBSTR))
+        {
+            Marshal.ZeroFreeBSTR(s);
+        }
     }
 
     // The sizes are what Marshal asks the allocator for, on every platform; a null string gives no block.

@@ -36,13 +36,15 @@ public static unsafe partial class TrackedMarshal
             alignment: 0,
             static (old, size, _) => Marshal.ReAllocHGlobal(old, (nint)size),
             "Marshal.ReAllocHGlobal(IntPtr, IntPtr)",
-            AllocationFamily.HGlobal);
+            ReleaseFunction.ReAllocHGlobal);
 
     /// <inheritdoc cref="Marshal.FreeHGlobal(nint)"/>
     public static void FreeHGlobal(nint hglobal)
     {
-        WrapperLedger.Shared.Released(hglobal);
-        Marshal.FreeHGlobal(hglobal);
+        if (WrapperLedger.Shared.MayRelease(hglobal, ReleaseFunction.FreeHGlobal))
+        {
+            Marshal.FreeHGlobal(hglobal);
+        }
     }
 
     /// <inheritdoc cref="Marshal.AllocCoTaskMem(int)"/>
@@ -58,20 +60,24 @@ public static unsafe partial class TrackedMarshal
             alignment: 0,
             static (old, size, _) => Marshal.ReAllocCoTaskMem(old, (int)(uint)size),
             "Marshal.ReAllocCoTaskMem(IntPtr, Int32)",
-            AllocationFamily.CoTaskMem);
+            ReleaseFunction.ReAllocCoTaskMem);
 
     /// <inheritdoc cref="Marshal.FreeCoTaskMem(nint)"/>
     public static void FreeCoTaskMem(nint ptr)
     {
-        WrapperLedger.Shared.Released(ptr);
-        Marshal.FreeCoTaskMem(ptr);
+        if (WrapperLedger.Shared.MayRelease(ptr, ReleaseFunction.FreeCoTaskMem))
+        {
+            Marshal.FreeCoTaskMem(ptr);
+        }
     }
 
     /// <inheritdoc cref="Marshal.FreeBSTR(nint)"/>
     public static void FreeBSTR(nint ptr)
     {
-        WrapperLedger.Shared.Released(ptr);
-        Marshal.FreeBSTR(ptr);
+        if (WrapperLedger.Shared.MayRelease(ptr, ReleaseFunction.FreeBSTR))
+        {
+            Marshal.FreeBSTR(ptr);
+        }
     }
 
     private static nint HGlobal(nint address, long? sizeBytes, string api) =>

@@ -51,13 +51,15 @@ public static unsafe class TrackedNativeMemory
             alignment: 0,
             static (old, size, _) => (nint)NativeMemory.Realloc((void*)old, size),
             "NativeMemory.Realloc(Void*, UIntPtr)",
-            AllocationFamily.NativeMemory);
+            ReleaseFunction.NativeMemoryRealloc);
 
     /// <inheritdoc cref="NativeMemory.Free(void*)"/>
     public static void Free(void* ptr)
     {
-        WrapperLedger.Shared.Released((nint)ptr);
-        NativeMemory.Free(ptr);
+        if (WrapperLedger.Shared.MayRelease((nint)ptr, ReleaseFunction.NativeMemoryFree))
+        {
+            NativeMemory.Free(ptr);
+        }
     }
 
     /// <inheritdoc cref="NativeMemory.AlignedAlloc(nuint, nuint)"/>
@@ -76,13 +78,15 @@ public static unsafe class TrackedNativeMemory
             alignment,
             static (old, size, alignment) => (nint)NativeMemory.AlignedRealloc((void*)old, size, alignment),
             "NativeMemory.AlignedRealloc(Void*, UIntPtr, UIntPtr)",
-            AllocationFamily.AlignedNativeMemory);
+            ReleaseFunction.NativeMemoryAlignedRealloc);
 
     /// <inheritdoc cref="NativeMemory.AlignedFree(void*)"/>
     public static void AlignedFree(void* ptr)
     {
-        WrapperLedger.Shared.Released((nint)ptr);
-        NativeMemory.AlignedFree(ptr);
+        if (WrapperLedger.Shared.MayRelease((nint)ptr, ReleaseFunction.NativeMemoryAlignedFree))
+        {
+            NativeMemory.AlignedFree(ptr);
+        }
     }
 
     /// <inheritdoc cref="NativeMemory.Clear(void*, nuint)"/>

@@ -64,8 +64,12 @@ static inline uint64_t *make_word(uintptr_t address, const struct grain *grain, 
 static inline uint64_t quarter_of(uintptr_t address) {
     return (address >> 3) & 3;
 }
+static inline bool has_quarter_of(uint64_t word, uintptr_t address) {
+    return ((word >> NLT_WORD_QUARTER_SHIFT) & 3) == quarter_of(address);
+}
+/* A size that stands behind its block names no context: a release of that place is not one of a block. */
 static inline bool is_word_of(uint64_t word, uintptr_t address) {
-    return word != 0 && ((word >> NLT_WORD_QUARTER_SHIFT) & 3) == quarter_of(address);
+    return word >= UINT64_C(1) << NLT_WORD_CONTEXT_SHIFT && has_quarter_of(word, address);
 }
 
 /* The word behind a block's own, which holds a size that does not fit. */
@@ -122,7 +126,7 @@ static inline enum nltp_put outcome(bool put) {
 }
 
 static NLTP_NOINLINE enum nltp_put put_over(uint64_t *word, uintptr_t address, uint64_t size, uint32_t context, uint32_t epoch) {
-    if (!is_word_of(nltp_load(word), address)) return outcome(put_close(address, size, context, epoch));
+    if (!has_quarter_of(nltp_load(word), address)) return outcome(put_close(address, size, context, epoch));
     if ((uintptr_t)nltp_tls.last_recorded == address) return NLTP_PUT_ALREADY;
     nltp_record_missed_release(take_at(word, address, &coarse));
     return outcome(put_at(word, address, size, context, epoch, &coarse));
@@ -142,6 +146,50 @@ struct nltp_block nltp_block_take(uintptr_t address) {
     if (NLTP_UNLIKELY(!nltp_ledger_has_word(word))) return (struct nltp_block){0, 0};
     if (NLTP_LIKELY(is_word_of(nltp_load(word), address))) return take_at(word, address, &coarse);
     return NLTP_UNLIKELY(nltp_load(&any_fine_chunk)) ? take_close(address) : (struct nltp_block){0, 0};
+}
+
+struct nltp_block nltp_block_peek(uintptr_t address) {
+    uint64_t *chunk = chunk_at(nltp_directory, address);
+    uint64_t *word = chunk == NULL ? NULL : word_in(chunk, address, &coarse);
+    if (word == NULL || !nltp_ledger_has_word(word) || !is_word_of(nltp_load(word), address)) return (struct nltp_block){0, 0};
+    struct nltp_block block = {nltp_load(word), 0};
+    block.size_bytes = (block.word >> NLT_WORD_SIZE_SHIFT) & NLT_SIZE_ESCAPE;
+    if (block.size_bytes == NLT_SIZE_ESCAPE) block.size_bytes = 0; /* who needs it asks for the word behind */
+    return block;
+}
+
+/* The nearest word at or before an address, in its own chunk; NULL: none within the bound. */
+static uint64_t *nearest_word(uint64_t *chunk, uintptr_t address) {
+    enum { FARTHEST = 4096 };
+    uint64_t *word = word_in(chunk, address, &coarse), *first = word - chunk < FARTHEST ? chunk : word - FARTHEST;
+    for (; word >= first; word--) {
+        if (!nltp_ledger_has_word(word)) return NULL;
+        if (nltp_load(word) != 0) return word;
+    }
+    return NULL;
+}
+
+/* A size that stands behind its block is smaller than any word of a block, which names a context. Should the block be released and
+ * another begin at its address meanwhile, the size is of one or the other; either covers what it covers. */
+struct nltp_block nltp_block_around(uintptr_t address, uintptr_t *start) {
+    const struct nltp_block none = {0, 0};
+    uint64_t *chunk = chunk_at(nltp_directory, address);
+    uint64_t *word = chunk == NULL || nltp_load(&any_fine_chunk) ? NULL : nearest_word(chunk, address);
+    if (word == NULL) return none;
+    if (nltp_word_context(nltp_load(word)) == 0 && (word == chunk || !nltp_ledger_has_word(--word))) return none;
+    struct nltp_block block = {nltp_load(word), 0};
+    if (nltp_word_context(block.word) == 0) return none;
+    uintptr_t region = address >> NLT_CHUNK_HEAP_SHIFT << NLT_CHUNK_HEAP_SHIFT;
+    *start = region + ((uintptr_t)(word - chunk) << NLT_WORD_HEAP_SHIFT) + (((block.word >> NLT_WORD_QUARTER_SHIFT) & 3) << 3);
+    block.size_bytes = (block.word >> NLT_WORD_SIZE_SHIFT) & NLT_SIZE_ESCAPE;
+    if (block.size_bytes == NLT_SIZE_ESCAPE) {
+        const uint64_t *chunk_behind = chunk_at(nltp_directory, *start + (1u << NLT_WORD_HEAP_SHIFT));
+        if (chunk_behind == NULL) return none;
+        block.size_bytes = nltp_load(find_size_word(*start, &coarse));
+        if (nltp_word_context(block.size_bytes) != 0) return none;
+    }
+    bool is_inside = address > *start && address - *start < block.size_bytes;
+    return is_inside && nltp_load(word) == block.word ? block : none;
 }
 
 uint32_t nltp_word_context(uint64_t word) {

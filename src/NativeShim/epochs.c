@@ -50,6 +50,12 @@ static void mark_words(uint8_t *used) {
     }
 }
 
+static void mark_finalized(uint8_t *used) {
+    const struct nlt_finalized *list = nltp_table(NLT_TABLE_FINALIZED);
+    uint32_t count = nltp_load_acquire(&nltp_ledger->tables[NLT_TABLE_FINALIZED].count);
+    for (uint32_t i = 1; i < count; i++) mark(used, nltp_load(&list[i].epoch));
+}
+
 /* Frees every epoch that nothing refers to. Sizes that stand in the table as plain numbers mark an epoch too many, no more. */
 static void reclaim(void) {
     uint32_t count = nltp_ledger->tables[NLT_TABLE_EPOCHS].count;
@@ -58,6 +64,8 @@ static void reclaim(void) {
     mark_words(used);
     uint32_t scopes = nltp_ledger->tables[NLT_TABLE_SCOPES].count;
     for (uint32_t i = 0; i < scopes; i++) mark(used, nltp_scopes[i].epoch);
+    nltp_pairing_mark_epochs(mark, used);
+    mark_finalized(used);
     mark(used, NLT_EPOCH_OLDER);
     for (uint32_t id = 1; id < count; id++) {
         struct nlt_epoch *epoch = &epochs()[id];
@@ -108,17 +116,20 @@ static bool renew(uint32_t scope) {
 }
 
 /* A thread may run in a closed scope for as long as it likes. */
-static void renew_closed(void) {
-    if (!renew(NLT_SCOPE_NOBODY)) return;
+static void renew_all(void) {
+    renew(NLT_SCOPE_NOBODY);
     uint32_t count = nltp_ledger->tables[NLT_TABLE_SCOPES].count;
-    for (uint32_t i = NLT_SCOPE_NOBODY + 1; i < count; i++)
-        if (!nltp_scopes[i].is_open) nltp_store_release(&nltp_scopes[i].epoch, nltp_scopes[NLT_SCOPE_NOBODY].epoch);
+    for (uint32_t i = 0; i < count; i++) {
+        if (i == NLT_SCOPE_OUTSIDE || nltp_scopes[i].is_open) renew(i);
+        else nltp_store_release(&nltp_scopes[i].epoch, nltp_scopes[NLT_SCOPE_NOBODY].epoch);
+    }
 }
 
-/* Each beginning is an epoch of its own for the threads outside: who asked can tell what came later. */
+/* Each beginning is an epoch of its own for those that it is about, the threads outside or everybody: who asked can tell what
+ * came later. */
 bool nltp_recording_begin(bool of_everybody) {
     if (!renew(NLT_SCOPE_OUTSIDE)) return false;
-    if (of_everybody) renew_closed();
+    if (of_everybody) renew_all();
     set_recording(nltp_ledger->recording + 1);
     return true;
 }
@@ -129,11 +140,7 @@ void nltp_recording_end(void) {
 
 void nltp_epoch_advance(uint32_t collections) {
     gc_count = collections;
-    if (nltp_ledger->recording == 0) return;
-    uint32_t count = nltp_ledger->tables[NLT_TABLE_SCOPES].count;
-    for (uint32_t i = 0; i < count; i++)
-        if (i == NLT_SCOPE_OUTSIDE || nltp_scopes[i].is_open) renew(i);
-    renew_closed();
+    if (nltp_ledger->recording != 0) renew_all();
 }
 
 /* ---- scopes --------------------------------------------------------------------------------------------------------- */
@@ -199,6 +206,7 @@ void nltp_scope_close(uint32_t scope) {
     for (uint32_t i = 1; i < count; i++)
         if (nltp_scopes[i].is_open) return;
     forget_finalized();
+    nltp_pairing_forget();
 }
 
 void nltp_scopes_close_all(void) {

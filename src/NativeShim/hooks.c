@@ -155,9 +155,22 @@ static void *resize_bootstrap(void *pointer, size_t size) {
     return moved;
 }
 
+/* Of what is no live block: the caller gets a block of its own and what can still be read, as the C library would mostly have it. Failing
+ * would make a program believe that memory has run out. */
+static NLTP_NOINLINE void *resize_wrong(void *pointer, size_t readable, size_t size, uintptr_t return_address, const uintptr_t *hook_frame) {
+    if (size == 0) return NULL;
+    begin_allocation();
+    void *made = real.malloc(size);
+    if (made != NULL) nltp_peek((uintptr_t)pointer, made, readable < size ? readable : size);
+    nltp_record_allocation(made, size, return_address, hook_frame);
+    return made;
+}
+
 static inline void *resize(void *pointer, size_t size, uintptr_t return_address, const uintptr_t *hook_frame) {
     if (NLTP_UNLIKELY(!ready() || is_bootstrap(pointer))) return resize_bootstrap(pointer, size);
-    struct nltp_block old = nltp_record_resize_begin(pointer);
+    struct nltp_block old;
+    if (NLTP_UNLIKELY(!nltp_record_resize_begin(pointer, &old, return_address, hook_frame)))
+        return resize_wrong(pointer, old.size_bytes, size, return_address, hook_frame);
     begin_allocation();
     void *result = real.realloc(pointer, size);
     nltp_record_resize_end(pointer, old, result, size, return_address, hook_frame);
@@ -178,8 +191,7 @@ void *nltp_hook_reallocarray(void *pointer, size_t count, size_t size) {
 
 static inline void release(void *pointer, uintptr_t return_address, const uintptr_t *hook_frame) {
     if (NLTP_UNLIKELY(!ready() || is_bootstrap(pointer))) return;
-    nltp_record_release(pointer, return_address, hook_frame);
-    real.free(pointer);
+    if (NLTP_LIKELY(nltp_record_release(pointer, return_address, hook_frame))) real.free(pointer);
 }
 
 __attribute__((flatten)) void nltp_hook_free(void *pointer) {
@@ -224,8 +236,7 @@ typedef void (*releasing_operator)(void *, uintptr_t, uintptr_t);
     }
 #define DEFINE_releases(name)                                                                                           \
     static void nltp_hook_##name(void *pointer, uintptr_t a, uintptr_t b) {                                            \
-        nltp_record_release(pointer, NLTP_CALLER);                                                                     \
-        ((releasing_operator)nltp_real_##name)(pointer, a, b);                                                         \
+        if (nltp_record_release(pointer, NLTP_CALLER)) ((releasing_operator)nltp_real_##name)(pointer, a, b);          \
     }
 #define OPERATOR(kind, name)                                                                                           \
     static void *nltp_real_##name;                                                                                     \

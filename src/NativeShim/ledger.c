@@ -49,6 +49,7 @@ static struct table_plan plan(enum nlt_table_id id, unsigned share) {
     case NLT_TABLE_DIRECTORY:
     case NLT_TABLE_FINE_DIRECTORY: return (struct table_plan){8, (uint32_t)NLT_DIRECTORY_ENTRIES};
     case NLT_TABLE_IMAGES: return (struct table_plan){sizeof(struct nlt_image), 1u << 14};
+    case NLT_TABLE_PAIRINGS: return (struct table_plan){sizeof(struct nlt_pairing), 1u << 16};
     case NLT_TABLE_BLOBS: return (struct table_plan){1, (1u << 26) >> share};
     case NLT_TABLE_COUNT: break;
     }

@@ -161,6 +161,7 @@ int nlt_detach(void) {
     int status = NLT_OK;
     pthread_mutex_lock(&control_lock);
     if (hooks_in_place && nltp_ledger->mode == NLT_MODE_LATE) {
+        nltp_pairing_end_all();
         nltp_scopes_close_all();
         status = nltp_rebind_undo();
         hooks_in_place = false;
@@ -215,6 +216,19 @@ void nlt_scope_close(uint32_t scope) {
 void nlt_epoch_advance(uint32_t gc_count) {
     pthread_mutex_lock(&control_lock);
     if (hooks_in_place) nltp_epoch_advance(gc_count);
+    pthread_mutex_unlock(&control_lock);
+}
+
+int nlt_pairing_begin(void) {
+    pthread_mutex_lock(&control_lock);
+    bool begun = hooks_in_place && nltp_pairing_begin();
+    pthread_mutex_unlock(&control_lock);
+    return begun;
+}
+
+void nlt_pairing_end(void) {
+    pthread_mutex_lock(&control_lock);
+    nltp_pairing_end();
     pthread_mutex_unlock(&control_lock);
 }
 

@@ -104,6 +104,10 @@ bool nltp_find_object(uintptr_t pc, struct nltp_object *object) {
     return true;
 }
 
+bool nltp_find_object_at_once(uintptr_t pc, struct nltp_object *object) {
+    return find_in_libc != NULL && nltp_find_object(pc, object);
+}
+
 /* ---- lasting ids ------------------------------------------------------------------------------------------------------ */
 
 /* The main program's link map has no name. */

@@ -29,6 +29,7 @@ static inline void put(void *pointer, size_t size_bytes, uint32_t epoch, uintptr
 
 void nltp_record_allocation(void *pointer, size_t size_bytes, uintptr_t return_address, const uintptr_t *hook_frame) {
     NLTP_WINDOW();
+    if (NLTP_UNLIKELY(nltp_load(&nltp_pairing_period) != 0)) nltp_pairing_handed_out(pointer); /* recorded or not */
     uint32_t epoch = current_epoch();
     if (NLTP_UNLIKELY(epoch == 0 || pointer == NULL || nltp_tls.quiet != 0)) return;
     put(pointer, size_bytes, epoch, return_address, hook_frame);
@@ -58,15 +59,20 @@ static inline struct nltp_block take(void *pointer) {
     return block;
 }
 
-/* Somebody did not dispose what the finalizer now releases: both stacks are kept for the scope that the block was made in. */
-static NLTP_NOINLINE void note_finalized(uintptr_t address, struct nltp_block block, uintptr_t return_address,
-                                         const uintptr_t *hook_frame) {
-    if (!nltp_is_of_open_scope(block.word)) return;
+/* What is more to do for a release where somebody asks: list it if the finalizer thread makes it for a block of an open scope, remember
+ * it so that a second one is noticed, or judge one of no live block. */
+static NLTP_NOINLINE bool watch_release(uintptr_t address, struct nltp_block block, uintptr_t return_address, const uintptr_t *hook_frame) {
+    uint32_t period = nltp_load_acquire(&nltp_pairing_period);
+    if (block.word == 0) return period == 0 || nltp_pairing_allows(period, address, false, return_address, hook_frame, NULL);
+    bool finalized = nltp_tls.finalizer && nltp_is_of_open_scope(block.word);
+    if (!finalized && period == 0) return true;
     struct nltp_thread *thread = nltp_thread_enter();
-    if (thread == NULL) return;
+    if (thread == NULL) return true;
     uint32_t context = nltp_walk(thread, return_address, (uintptr_t)(hook_frame + 2), hook_frame[0]);
     nltp_thread_leave(thread);
-    nltp_note_finalized(address, block.word, block.size_bytes, context);
+    if (finalized) nltp_note_finalized(address, block.word, block.size_bytes, context);
+    if (period != 0) nltp_pairing_note(period, address, block, context);
+    return true;
 }
 
 static inline bool may_release(const void *pointer) {
@@ -74,12 +80,13 @@ static inline bool may_release(const void *pointer) {
 }
 
 bool nltp_record_release(void *pointer, uintptr_t return_address, const uintptr_t *hook_frame) {
-    if (!may_release(pointer)) return false;
+    if (!may_release(pointer)) return true;
     struct nltp_block block = take(pointer);
-    if (NLTP_UNLIKELY(nltp_tls.finalizer) && block.word != 0)
-        note_finalized((uintptr_t)pointer, block, return_address, hook_frame);
+    bool allowed = true;
+    if (NLTP_UNLIKELY((nltp_tls.finalizer | nltp_load(&nltp_pairing_period)) != 0))
+        allowed = watch_release((uintptr_t)pointer, block, return_address, hook_frame);
     NLTP_WINDOW();
-    return block.word != 0;
+    return allowed;
 }
 
 void nltp_record_missed_release(struct nltp_block block) {
@@ -90,15 +97,33 @@ void nltp_record_missed_release(struct nltp_block block) {
     nltp_thread_leave(thread);
 }
 
-struct nltp_block nltp_record_resize_begin(void *pointer) {
-    if (!may_release(pointer)) return (struct nltp_block){0, 0};
-    struct nltp_block block = take(pointer);
+/* The finalizer thread's resizes are of no interest: the block stays. */
+static NLTP_NOINLINE bool watch_resize(void *pointer, struct nltp_block *block, uintptr_t return_address, const uintptr_t *hook_frame) {
+    uint32_t period = nltp_load_acquire(&nltp_pairing_period);
+    if (period == 0) return true;
+    if (block->word == 0)
+        return nltp_pairing_allows(period, (uintptr_t)pointer, true, return_address, hook_frame, &block->size_bytes);
+    struct nltp_thread *thread = nltp_thread_enter();
+    if (thread == NULL) return true;
+    uint32_t context = nltp_walk(thread, return_address, (uintptr_t)(hook_frame + 2), hook_frame[0]);
+    nltp_thread_leave(thread);
+    nltp_pairing_note(period, (uintptr_t)pointer, *block, context);
+    return true;
+}
+
+bool nltp_record_resize_begin(void *pointer, struct nltp_block *block, uintptr_t return_address, const uintptr_t *hook_frame) {
+    *block = (struct nltp_block){0, 0};
+    if (!may_release(pointer)) return true;
+    *block = take(pointer);
+    bool allowed = true;
+    if (NLTP_UNLIKELY(nltp_load(&nltp_pairing_period) != 0)) allowed = watch_resize(pointer, block, return_address, hook_frame);
     NLTP_WINDOW();
-    return block;
+    return allowed;
 }
 
 /* The release that was recorded did not happen. */
 static NLTP_NOINLINE void put_back(void *pointer, struct nltp_block block) {
+    if (nltp_load(&nltp_pairing_period) != 0) nltp_pairing_handed_out(pointer);
     nltp_block_put((uintptr_t)pointer, block.size_bytes, nltp_word_context(block.word), nltp_word_epoch(block.word));
     struct nltp_thread *thread = nltp_thread_enter();
     if (thread == NULL) return;
@@ -114,6 +139,7 @@ void nltp_record_resize_end(void *pointer, struct nltp_block old, void *result, 
         if (old.word != 0 && size_bytes != 0) put_back(pointer, old);
         return;
     }
+    if (NLTP_UNLIKELY(nltp_load(&nltp_pairing_period) != 0)) nltp_pairing_handed_out(result);
     /* A resized block is the same block: it keeps its epoch, and one from before the recording stays from before. */
     if (old.word != 0) {
         put(result, size_bytes, nltp_word_epoch(old.word), return_address, hook_frame);

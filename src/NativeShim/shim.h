@@ -2,7 +2,7 @@
  *
  *   hooks.c -> record.c -> walk.c -> rules.c -> unwind_elf.c, unwind_clr.c
  *                  |          '----> contexts.c -> identify_clr.c
- *                  '--> blocks.c, threads.c
+ *                  '--> blocks.c, threads.c, pairing.c
  *   lifecycle.c: ledger.c, rebind.c, stats.c            modules.c: objects and their generation */
 #ifndef NLTP_SHIM_H
 #define NLTP_SHIM_H
@@ -219,6 +219,8 @@ struct nltp_object {
 void nltp_modules_init(void);
 /* The ELF object that holds `pc`. Lock-free and safe in signal handlers, on glibc 2.35 and later. */
 bool nltp_find_object(uintptr_t pc, struct nltp_object *object);
+/* The same, but false where it would take a lock (before glibc 2.35). */
+bool nltp_find_object_at_once(uintptr_t pc, struct nltp_object *object);
 /* Module id of an object that is loaded now; 0 when the table is full. */
 uint32_t nltp_module_id(const struct nltp_object *object);
 /* Grows whenever objects were unloaded: rules from before must not be used. */
@@ -308,10 +310,34 @@ struct nltp_block {
 };
 /* Takes the word of a block away and returns it. */
 struct nltp_block nltp_block_take(uintptr_t address);
+/* The block that starts at an address, left in place. */
+struct nltp_block nltp_block_peek(uintptr_t address);
+/* The live block that an address lies inside of, not at its start. Looks some 100 KB back; other allocators than glibc's keep blocks
+ * where it does not look. */
+struct nltp_block nltp_block_around(uintptr_t address, uintptr_t *start);
 /* Empties the table, counting what was in it as missed releases. While no hook is in place. */
 void nltp_blocks_forget(void);
 uint32_t nltp_word_context(uint64_t word);
 uint32_t nltp_word_epoch(uint64_t word);
+
+/* ---- pairing.c: releases that are wrong --------------------------------------------------------------------------------- */
+
+/* 0 while nobody asks. Else the number of the period in which somebody does. */
+extern uint32_t nltp_pairing_period NLTP_HIDDEN;
+/* Before the real release of a live block, whose word has been taken. */
+void nltp_pairing_note(uint32_t period, uintptr_t address, struct nltp_block block, uint32_t context);
+/* The allocator handed the address out, or took back what it had promised: an earlier release of it is history. */
+void nltp_pairing_handed_out(const void *pointer);
+/* Before the release of an address that no live block has. False: it is wrong; it has been listed. *readable_bytes, if asked for: of
+ * what the address points to. */
+bool nltp_pairing_allows(uint32_t period, uintptr_t address, bool resizes, uintptr_t return_address, const uintptr_t *hook_frame,
+                         size_t *readable_bytes);
+/* Under the control functions' lock: */
+bool nltp_pairing_begin(void);
+void nltp_pairing_end(void);
+void nltp_pairing_end_all(void);
+void nltp_pairing_forget(void);
+void nltp_pairing_mark_epochs(void (*mark)(uint8_t *used, uint32_t epoch), uint8_t *used);
 
 /* ---- totals.c: what each context allocated and freed ------------------------------------------------------------------ */
 
@@ -328,10 +354,11 @@ void nltp_totals_flush(struct nltp_thread *thread);
 #define NLTP_CALLER (uintptr_t)__builtin_return_address(0), (const uintptr_t *)__builtin_frame_address(0)
 
 void nltp_record_allocation(void *pointer, size_t size_bytes, uintptr_t return_address, const uintptr_t *hook_frame);
-/* False: the block was not recorded. */
+/* False: the release is wrong and must not be passed on (pairing.c). */
 bool nltp_record_release(void *pointer, uintptr_t return_address, const uintptr_t *hook_frame);
-/* Around a real realloc: take before, settle after. */
-struct nltp_block nltp_record_resize_begin(void *pointer);
+/* Around a real realloc: take before, settle after. False: the resize is wrong and must not be passed on; *block then has the bytes
+ * that can be read. */
+bool nltp_record_resize_begin(void *pointer, struct nltp_block *block, uintptr_t return_address, const uintptr_t *hook_frame);
 /* A block whose address the allocator handed out again: its release went unseen. */
 void nltp_record_missed_release(struct nltp_block block);
 void nltp_record_resize_end(void *pointer, struct nltp_block old, void *result, size_t size_bytes, uintptr_t return_address,

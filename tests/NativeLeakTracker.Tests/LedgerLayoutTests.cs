@@ -35,6 +35,7 @@ public sealed partial class LedgerLayoutTests
         ["nlt_epoch"] = typeof(EpochEntry),
         ["nlt_finalized"] = typeof(FinalizedEntry),
         ["nlt_chunk"] = typeof(ChunkEntry),
+        ["nlt_pairing"] = typeof(PairingEntry),
     };
 
     private static readonly Dictionary<string, ulong> s_constants = new()
@@ -56,6 +57,7 @@ public sealed partial class LedgerLayoutTests
         ["NLT_TABLE_FINE_DIRECTORY"] = (ulong)TableId.FineDirectory,
         ["NLT_TABLE_IMAGES"] = (ulong)TableId.Images,
         ["NLT_TABLE_BLOBS"] = (ulong)TableId.Blobs,
+        ["NLT_TABLE_PAIRINGS"] = (ulong)TableId.Pairings,
         ["NLT_TABLE_DIRECTORY"] = (ulong)TableId.Directory,
         ["NLT_TABLE_COUNT"] = (ulong)Enum.GetValues<TableId>().Length,
 
@@ -79,6 +81,15 @@ public sealed partial class LedgerLayoutTests
         ["NLT_FRAME_TRUNCATED"] = (ulong)NodeFlags.Truncated,
         ["NLT_FRAME_BROKEN"] = (ulong)NodeFlags.Broken,
         ["NLT_FRAME_FOLDED"] = (ulong)NodeFlags.Folded,
+
+        ["NLT_PAIRING_NONE"] = (ulong)PairingKind.None,
+        ["NLT_PAIRING_RELEASED_BEFORE"] = (ulong)PairingKind.ReleasedBefore,
+        ["NLT_PAIRING_INSIDE_BLOCK"] = (ulong)PairingKind.InsideBlock,
+        ["NLT_PAIRING_MISALIGNED"] = (ulong)PairingKind.Misaligned,
+        ["NLT_PAIRING_ON_STACK"] = (ulong)PairingKind.OnStack,
+        ["NLT_PAIRING_IN_IMAGE"] = (ulong)PairingKind.InImage,
+        ["NLT_PAIRING_WRONG_FUNCTION"] = (ulong)PairingKind.WrongFunction,
+        ["NLT_PAIRING_RESIZE"] = (ulong)PairingFlags.Resize,
 
         ["NLT_PENDING_SLOTS"] = PendingEntry.SlotCount,
         ["NLT_AMOUNT_BYTE_BITS"] = (ulong)long.PopCount(PendingSlot.Bytes(ulong.MaxValue)),
@@ -167,6 +178,7 @@ public sealed partial class LedgerLayoutTests
         Assert.That(Count<TableId>(), Is.EqualTo(CountNative("NLT_TABLE_") - 1));
         Assert.That(Count<CaptureMode>(), Is.EqualTo(CountNative("NLT_MODE_")));
         Assert.That(Count<CodeKind>() + Count<CodeFlags>() - 1, Is.EqualTo(CountNative("NLT_CODE_")));
+        Assert.That(Count<PairingKind>() + Count<PairingFlags>() - 1, Is.EqualTo(CountNative("NLT_PAIRING_")));
         Assert.That(Count<NodeKind>() + Count<NodeFlags>() - 1, Is.EqualTo(CountNative("NLT_FRAME_")));
 
         static int Count<T>()

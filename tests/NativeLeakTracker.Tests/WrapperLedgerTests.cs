@@ -44,6 +44,36 @@ internal sealed class WrapperLedgerTests
     }
 
     [Test]
+    public unsafe void Without_the_engine_too_a_wrong_release_is_noted_with_both_stacks_and_made_rightly()
+    {
+        Assert.That(PairingCheck.TryBegin());
+        try
+        {
+            nint right = AllocateBstr();
+            nint wrong = AllocateBstr();
+            Assert.That(_ledger.MayRelease(right, ReleaseFunction.FreeBSTR), Is.True);
+            Assert.That(_ledger.MayRelease(wrong, ReleaseFunction.FreeCoTaskMem), Is.False);
+            System.Runtime.InteropServices.Marshal.FreeBSTR(right);
+
+            WrongRelease release = _ledger.WrongReleases(0).Single();
+            Assert.That((release.Block.Address, release.Function), Is.EqualTo((wrong, ReleaseFunction.FreeCoTaskMem)));
+            Assert.That(release.Block.Stack.GetFrame(0)?.GetMethod()?.Name, Is.EqualTo(nameof(AllocateBstr)));
+            Assert.That(
+                release.Stack.GetFrame(0)?.GetMethod()?.Name,
+                Is.EqualTo(nameof(Without_the_engine_too_a_wrong_release_is_noted_with_both_stacks_and_made_rightly)));
+            Assert.That(_ledger.Outstanding(0), Is.Empty);
+        }
+        finally
+        {
+            PairingCheck.End();
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private nint AllocateBstr() => _ledger.Allocated(
+        System.Runtime.InteropServices.Marshal.StringToBSTR("text"), 10, "Marshal.StringToBSTR(String)", AllocationFamily.Bstr);
+
+    [Test]
     public void Nothing_is_recorded_before_a_scope_is_open()
     {
         WrapperLedger ledger = new(() => throw new AssertionException("asked although no scope is open"));
@@ -176,7 +206,7 @@ internal sealed class WrapperLedgerTests
                 return 0x2000;
             },
             "realloc",
-            AllocationFamily.NativeMemory);
+            ReleaseFunction.NativeMemoryRealloc);
 
         Assert.That(result, Is.EqualTo((nint)0x2000));
         Assert.That(
@@ -197,7 +227,7 @@ internal sealed class WrapperLedgerTests
                 0,
                 (_, _, _) => throw new InsufficientMemoryException(),
                 "realloc",
-                AllocationFamily.HGlobal),
+                ReleaseFunction.ReAllocHGlobal),
             Throws.InstanceOf<InsufficientMemoryException>());
 
         Assert.That(_ledger.Outstanding(0).Single(), Is.SameAs(before));
@@ -220,7 +250,7 @@ internal sealed class WrapperLedgerTests
                     throw new InsufficientMemoryException();
                 },
                 "realloc",
-                AllocationFamily.HGlobal),
+                ReleaseFunction.ReAllocHGlobal),
             Throws.InstanceOf<InsufficientMemoryException>());
 
         Assert.That(_ledger.Outstanding(0), Is.Empty);
@@ -268,7 +298,7 @@ internal sealed class WrapperLedgerTests
                 else
                 {
                     nint moved = next += 16;
-                    mine.Add(_ledger.Reallocated(old, 8, 0, (_, _, _) => moved, "realloc", AllocationFamily.HGlobal));
+                    mine.Add(_ledger.Reallocated(old, 8, 0, (_, _, _) => moved, "realloc", ReleaseFunction.ReAllocHGlobal));
                 }
             }
 

@@ -22,7 +22,9 @@ foreach(hazard
     free_of_unknown_pointers_and_of_blocks_from_before_the_start
     late_start_covers_imports
     longjmp_over_frames
+    pairs_that_match_are_never_called_wrong
     realloc_semantics
+    releases_that_are_wrong_are_listed_with_both_stacks
     results_errno_alignment_kept
     signal_stack_over_an_unmapped_stack
     sixty_four_threads_lossless
@@ -42,6 +44,7 @@ add_test(NAME results_errno_alignment_kept.plain COMMAND results_errno_alignment
 # Another thread runs in each window between a record and the real call.
 nlt_add_variant_test(sixty_four_threads_lossless yield)
 nlt_add_variant_test(realloc_semantics yield)
+nlt_add_variant_test(pairs_that_match_are_never_called_wrong yield)
 nlt_add_variant_test(fork_while_other_thread_allocates yield)
 
 # Every stack is compared with one that is walked afresh.

@@ -18,7 +18,10 @@ internal static class WrapperAnalysis
         {
             Process = ReportBuilder.DescribeProcess(started),
             Capture = new ReportedCapture(
-                "wrappers", "exact", WrapperLedger.Shared.Dropped, 0, 0, 0, "running", "since Start() through the Tracked wrappers"),
+                "wrappers", "exact", WrapperLedger.Shared.Dropped, 0, 0, 0, "running", "since Start() through the Tracked wrappers")
+            {
+                UnlistedReleases = WrapperLedger.Shared.UnlistedWrongReleases,
+            },
             Totals = new ReportedTotals(
                 outstanding.Count, bytes, WrapperLedger.Shared.Sequence - sinceSequence, AllocatedBytes: null),
             Leaks = [.. outstanding
@@ -26,6 +29,9 @@ internal static class WrapperAnalysis
                 .Select(static g => Describe([.. g]))
                 .OrderByDescending(static g => g.Bytes)],
             Kept = [],
+            PairingBugs = [.. WrapperLedger.Shared.WrongReleases(sinceSequence)
+                .GroupBy(static r => (r.Block.Api, r.Function, r.Block.Stack.ToString(), r.Stack.ToString()))
+                .Select(static g => Describe([.. g]))],
             Excluded = [],
         };
     }
@@ -33,7 +39,7 @@ internal static class WrapperAnalysis
     private static LeakGroup Describe(WrapperBlock[] blocks)
     {
         WrapperBlock first = blocks[0];
-        MethodBase[] methods = [.. first.Stack.GetFrames().Select(static f => f.GetMethod()).OfType<MethodBase>()];
+        MethodBase[] methods = Methods(first.Stack);
         MethodBase? owner = methods.FirstOrDefault(
             static m => ModuleRoles.OfAssembly(m.Module.Assembly) == ModuleRole.Other);
         return new LeakGroup(
@@ -45,11 +51,32 @@ internal static class WrapperAnalysis
             first.Api,
             "System.Private.CoreLib.dll",
             owner?.Module.Name,
-            [
-                new LeakFrame(LeakFrameKind.Managed, first.Api, "System.Private.CoreLib.dll"),
-                .. methods.Select(static m => (Name: ReflectedNames.Describe(m), m.Module))
-                    .Select(static m => new LeakFrame(LeakFrameKind.Managed, m.Name.Text, m.Module.Name) { Symbol = m.Name.Symbol }),
-            ],
+            Frames(first.Api, methods),
             [.. blocks.Take(4).Select(static b => $"0x{b.Address:x}")]);
     }
+
+    private static PairingBug Describe(WrongRelease[] releases)
+    {
+        WrongRelease first = releases[0];
+        return new PairingBug(
+            "wrongFunction",
+            $"0x{first.Block.Address:x}",
+            releases.Length,
+            PairingBugs.DescribeFunctions(first.Block.Family, first.Function),
+            Frames(first.Function.Name(), Methods(first.Stack)))
+        {
+            AllocationStack = Frames(first.Block.Api, Methods(first.Block.Stack)),
+        };
+    }
+
+    private static MethodBase[] Methods(StackTrace stack) =>
+        [.. stack.GetFrames().Select(static f => f.GetMethod()).OfType<MethodBase>()];
+
+    /// <summary>The call that the wrapper stands in for, and its callers.</summary>
+    private static IReadOnlyList<LeakFrame> Frames(string api, MethodBase[] methods) =>
+    [
+        new LeakFrame(LeakFrameKind.Managed, api, "System.Private.CoreLib.dll"),
+        .. methods.Select(static m => (Name: ReflectedNames.Describe(m), m.Module))
+            .Select(static m => new LeakFrame(LeakFrameKind.Managed, m.Name.Text, m.Module.Name) { Symbol = m.Name.Symbol }),
+    ];
 }

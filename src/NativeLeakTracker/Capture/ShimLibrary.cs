@@ -54,6 +54,20 @@ internal static partial class ShimLibrary
     [LibraryImport(Name, EntryPoint = "nlt_thread_quiet")]
     public static partial int SetThreadQuiet(int on);
 
+    [LibraryImport(Name, EntryPoint = "nlt_pairing_begin")]
+    [return: MarshalAs(UnmanagedType.Bool)]
+    public static partial bool BeginPairing();
+
+    [LibraryImport(Name, EntryPoint = "nlt_pairing_end")]
+    public static partial void EndPairing();
+
+    [LibraryImport(Name, EntryPoint = "nlt_live_word")]
+    [SuppressGCTransition]
+    public static partial ulong LiveWordAt(nint address);
+
+    [LibraryImport(Name, EntryPoint = "nlt_wrong_function")]
+    public static partial void NoteWrongFunction(nint address, ulong functions);
+
     [LibraryImport(Name, EntryPoint = "nlt_is_regular_file", StringMarshalling = StringMarshalling.Utf8)]
     [return: MarshalAs(UnmanagedType.Bool)]
     public static partial bool IsRegularFile(string path);

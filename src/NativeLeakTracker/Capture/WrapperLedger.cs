@@ -41,6 +41,12 @@ internal sealed record WrapperBlock(
     StackTrace Stack,
     long Sequence);
 
+/// <summary>A block that a function of another family released.</summary>
+/// <param name="Block">The block, with the stack of its allocation.</param>
+/// <param name="Function">What released it.</param>
+/// <param name="Stack">Managed frames, innermost first, beginning with the wrapper's caller.</param>
+internal sealed record WrongRelease(WrapperBlock Block, ReleaseFunction Function, StackTrace Stack);
+
 /// <summary>
 /// The live blocks of the Tracked wrappers, where the native engine does not see them: on platforms without it.
 /// </summary>
@@ -65,6 +71,11 @@ internal sealed class WrapperLedger(Func<bool> isNeeded)
     private long _sequence;
     private long _unknownFrees;
     private long _dropped;
+
+    // Bounded: a program that is wrong in a loop is told once a stack, and the rest is counted.
+    private const int MaxWrongReleases = 1000;
+    private volatile ConcurrentQueue<WrongRelease> _wrong = new();
+    private long _unlistedWrong;
 
     /// <summary>The ledger that the wrappers write.</summary>
     internal static WrapperLedger Shared { get; } = new(static () => !ShimEngine.IsRecording);
@@ -113,6 +124,7 @@ internal sealed class WrapperLedger(Func<bool> isNeeded)
             if (--_scopes == 0)
             {
                 _blocks = null;
+                _wrong = new();
             }
         }
     }
@@ -128,17 +140,25 @@ internal sealed class WrapperLedger(Func<bool> isNeeded)
                 .OrderBy(block => block.Sequence),
         ];
 
+    /// <summary>Releases by a function of another family, of blocks newer than <paramref name="sinceSequence"/>.</summary>
+    internal IReadOnlyList<WrongRelease> WrongReleases(long sinceSequence) =>
+        [.. _wrong.Where(release => release.Block.Sequence > sinceSequence)];
+
+    /// <summary>Wrong releases that found no room in the list, since the process began.</summary>
+    internal long UnlistedWrongReleases => Interlocked.Read(ref _unlistedWrong);
+
     /// <summary>Notes what a real allocation returned; call it after the real call.</summary>
     /// <returns>
     /// <paramref name="address"/>, so that a wrapper is one expression. Zero is no block and is not recorded.
     /// </returns>
     internal nint Allocated(nint address, long? sizeBytes, string api, AllocationFamily family)
     {
-        if (address != 0 && _blocks is { } blocks)
+        if (address != 0 && (_blocks is not null || PairingCheck.IsOn))
         {
             try
             {
-                if (IsNeeded())
+                PairingCheck.Allocated(address, sizeBytes, family);
+                if (_blocks is { } blocks && IsNeeded())
                 {
                     // Where native code freed an older block its entry is still there; the allocator knows better.
                     StackTrace stack = CallerStack();
@@ -178,6 +198,49 @@ internal sealed class WrapperLedger(Func<bool> isNeeded)
         return default;
     }
 
+    /// <summary>
+    /// Notes that a function is about to release a block. False: it is of another family; that was noted, and the block
+    /// has been released by the function that belongs to it.
+    /// </summary>
+    internal bool MayRelease(nint address, ReleaseFunction function)
+    {
+        ReleasedBlock released = Released(address);
+        if (WrongFamily(address, released, PairingCheck.Take(address), function) is not var (family, sizeBytes))
+        {
+            return true;
+        }
+
+        RightRelease.Free(address, family, sizeBytes, function.Clears());
+        return false;
+    }
+
+    /// <summary>The block's own family and size, where the function is of another one, which is noted; else null.</summary>
+    private (AllocationFamily Family, long? SizeBytes)? WrongFamily(
+        nint address, ReleasedBlock released, PairingCheck.FamilyNote? note, ReleaseFunction function)
+    {
+        if (note is { } known && known.Family != function.Family())
+        {
+            PairingCheck.Note(address, known.Family, function);
+            return (known.Family, known.SizeBytes);
+        }
+
+        if (note is null && released.Block is { } block && block.Family != function.Family() && PairingCheck.IsOn)
+        {
+            if (_wrong.Count < MaxWrongReleases)
+            {
+                _wrong.Enqueue(new WrongRelease(block, function, CallerStack()));
+            }
+            else
+            {
+                Interlocked.Increment(ref _unlistedWrong);
+            }
+
+            return (block.Family, block.SizeBytes);
+        }
+
+        return null;
+    }
+
     /// <summary>Undoes <see cref="Released"/>: the block was not freed after all.</summary>
     internal static void PutBack(ReleasedBlock released) =>
         released.Blocks?.TryAdd(released.Block!.Address, released.Block);
@@ -192,28 +255,37 @@ internal sealed class WrapperLedger(Func<bool> isNeeded)
     /// <param name="real">The real call: address, size in bytes and alignment to the new address. What it throws is
     /// thrown.</param>
     /// <param name="api">As in <see cref="WrapperBlock"/>.</param>
-    /// <param name="family">As in <see cref="WrapperBlock"/>.</param>
+    /// <param name="function">The function that resizes.</param>
     internal nint Reallocated(
         nint address,
         nuint sizeBytes,
         nuint alignment,
         Func<nint, nuint, nuint, nint> real,
         string api,
-        AllocationFamily family)
+        ReleaseFunction function)
     {
         ReleasedBlock old = Released(address);
+        PairingCheck.FamilyNote? note = PairingCheck.Take(address);
         nint result;
         try
         {
-            result = real(address, sizeBytes, alignment);
+            result = WrongFamily(address, old, note, function) is var (other, oldSizeBytes)
+                && RightRelease.Move(address, other, oldSizeBytes, sizeBytes, alignment, real, function) is { } moved
+                ? moved
+                : real(address, sizeBytes, alignment);
         }
         catch
         {
             PutBack(old);
+            if (note is { } held)
+            {
+                PairingCheck.PutBack(address, held);
+            }
+
             throw;
         }
 
-        return Allocated(result, (long)sizeBytes, api, family);
+        return Allocated(result, (long)sizeBytes, api, function.Family());
     }
 
     // Our own frames are told by their module and not counted: the JIT turns a wrapper's last call into a jump when

@@ -38,6 +38,7 @@ internal sealed class LedgerFile : LedgerHome, IDisposable
         (TableId.Pending, Unsafe.SizeOf<PendingEntry>()),
         (TableId.Images, Unsafe.SizeOf<ImageEntry>()),
         (TableId.Blobs, sizeof(byte)),
+        (TableId.Pairings, Unsafe.SizeOf<PairingEntry>()),
     ];
 
     private readonly Lock _lock = new();

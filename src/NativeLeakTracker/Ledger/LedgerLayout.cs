@@ -21,6 +21,7 @@ internal enum TableId
     FineDirectory,
     Images,
     Blobs,
+    Pairings,
 }
 
 [StructLayout(LayoutKind.Sequential)]
@@ -48,10 +49,12 @@ internal readonly struct LossCounters
     public readonly ulong UntotalledBlocks;
     public readonly ulong UnlistedFinalized;
     public readonly ulong UncopiedCodeInfo;
-    public readonly Reserved4 Reserved;
+    public readonly ulong UnlistedPairings;
+    public readonly ulong UncertainReleases;
+    public readonly Reserved2 Reserved;
 
-    [System.Runtime.CompilerServices.InlineArray(4)]
-    internal struct Reserved4
+    [System.Runtime.CompilerServices.InlineArray(2)]
+    internal struct Reserved2
     {
         private ulong _element;
     }
@@ -68,7 +71,7 @@ internal enum CaptureMode : uint
 internal readonly struct LedgerHeader
 {
     public const ulong ExpectedMagic = 0x31475244454c544e;
-    public const uint ExpectedVersion = 2;
+    public const uint ExpectedVersion = 3;
 
     public readonly ulong Magic;
     public readonly uint Version;
@@ -84,12 +87,12 @@ internal readonly struct LedgerHeader
     public readonly uint UnwindClr;
     public readonly uint Allocator;
     public readonly LossCounters Losses;
-    public readonly Tables15 Tables;
+    public readonly Tables16 Tables;
     public readonly ulong EpochsBegun;
     public readonly ulong SharedBytes;
 
-    [System.Runtime.CompilerServices.InlineArray(15)]
-    internal struct Tables15
+    [System.Runtime.CompilerServices.InlineArray(16)]
+    internal struct Tables16
     {
         private TableEntry _element;
     }
@@ -292,6 +295,40 @@ internal readonly struct FinalizedEntry
     public readonly uint AllocatedContext;
     public readonly uint FreedContext;
     public readonly uint Epoch;
+    public readonly uint IsComplete;
+}
+
+internal enum PairingKind : uint
+{
+    None = 0,
+    ReleasedBefore = 1,
+    InsideBlock = 2,
+    Misaligned = 3,
+    OnStack = 4,
+    InImage = 5,
+    WrongFunction = 6,
+}
+
+[Flags]
+internal enum PairingFlags : uint
+{
+    None = 0,
+    Resize = 1,
+}
+
+[StructLayout(LayoutKind.Sequential)]
+internal readonly struct PairingEntry
+{
+    public readonly ulong Address;
+    public readonly ulong SizeBytes;
+    public readonly ulong Detail;
+    public readonly PairingKind Kind;
+    public readonly PairingFlags Flags;
+    public readonly uint AllocatedContext;
+    public readonly uint FirstReleaseContext;
+    public readonly uint ReleaseContext;
+    public readonly uint Epoch;
+    public readonly uint BlockEpoch;
     public readonly uint IsComplete;
 }
 

@@ -44,6 +44,8 @@ internal sealed class LedgerReader(LedgerHome home)
 
     public ReadOnlySpan<FinalizedEntry> Finalized => home.Table<FinalizedEntry>(TableId.Finalized);
 
+    public ReadOnlySpan<PairingEntry> Pairings => home.Table<PairingEntry>(TableId.Pairings);
+
     public ReadOnlySpan<ChunkEntry> Chunks => home.Table<ChunkEntry>(TableId.Chunks);
 
     /// <summary>An id that is in no table gives an empty entry, as id 0 does.</summary>

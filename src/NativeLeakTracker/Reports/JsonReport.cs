@@ -34,7 +34,10 @@ internal static class JsonReport
         json.WriteNumber("truncated", report.Capture.Truncated);
         json.WriteNumber("approximateStacks", report.Capture.ApproximateStacks);
         json.WriteNumber("unseenImports", report.Capture.UnseenImports);
+        json.WriteNumber("uncertainReleases", report.Capture.UncertainReleases);
+        json.WriteNumber("unlistedReleases", report.Capture.UnlistedReleases);
         json.WriteNumber("uncopiedCodeInfo", report.Capture.UncopiedCodeInfo);
+        json.WriteNumber("unlistedFinalized", report.Capture.UnlistedFinalized);
         json.WriteString("endedBy", report.Capture.EndedBy);
         json.WriteEndObject();
 
@@ -51,6 +54,7 @@ internal static class JsonReport
 
         WriteGroups(json, "leaks", report.Leaks);
         WriteGroups(json, "kept", report.Kept);
+        WritePairing(json, report.PairingBugs);
 
         json.WriteStartArray("excluded");
         foreach (ExcludedBlocks excluded in report.Excluded)
@@ -64,14 +68,20 @@ internal static class JsonReport
         }
 
         json.WriteEndArray();
-        json.WriteStartArray("symbolNotes");
-        foreach (string note in report.SymbolNotes)
+        WriteTexts(json, "notes", report.Notes);
+        WriteTexts(json, "symbolNotes", report.SymbolNotes);
+        json.WriteEndObject();
+    }
+
+    private static void WriteTexts(Utf8JsonWriter json, string name, IReadOnlyList<string> texts)
+    {
+        json.WriteStartArray(name);
+        foreach (string text in texts)
         {
-            json.WriteStringValue(note);
+            json.WriteStringValue(text);
         }
 
         json.WriteEndArray();
-        json.WriteEndObject();
     }
 
     private static void WriteGroups(Utf8JsonWriter json, string name, IReadOnlyList<LeakGroup> groups)
@@ -105,6 +115,36 @@ internal static class JsonReport
 
             json.WriteEndArray();
             json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+    }
+
+    private static void WritePairing(Utf8JsonWriter json, IReadOnlyList<PairingBug> bugs)
+    {
+        json.WriteStartArray("pairing");
+        foreach (PairingBug bug in bugs)
+        {
+            json.WriteStartObject();
+            json.WriteString("kind", bug.Kind);
+            json.WriteString("address", bug.Address);
+            json.WriteNumber("count", bug.Count);
+            json.WriteString("description", bug.Description);
+            WriteStack(json, "stack", bug.Stack);
+            WriteStack(json, "firstReleaseStack", bug.FirstReleaseStack);
+            WriteStack(json, "allocationStack", bug.AllocationStack);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+    }
+
+    private static void WriteStack(Utf8JsonWriter json, string name, IReadOnlyList<LeakFrame> stack)
+    {
+        json.WriteStartArray(name);
+        foreach (LeakFrame frame in stack)
+        {
+            WriteFrame(json, frame);
         }
 
         json.WriteEndArray();

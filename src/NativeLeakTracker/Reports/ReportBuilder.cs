@@ -74,6 +74,8 @@ internal static class ReportBuilder
             {
                 UncopiedCodeInfo = (long)header.Losses.UncopiedCodeInfo,
                 UnlistedFinalized = (long)header.Losses.UnlistedFinalized,
+                UncertainReleases = (long)header.Losses.UncertainReleases,
+                UnlistedReleases = (long)header.Losses.UnlistedPairings,
             },
             Totals = new ReportedTotals(
                 findings.LiveBlocks, findings.LiveBytes, since.AllocatedBlocks, since.AllocatedBytes),

@@ -10,6 +10,7 @@ internal static class TextReport
     public static void Write(NativeLeakReport report, TextWriter writer)
     {
         writer.WriteLine(Headline(report));
+        PairingText.Write(report, writer);
         int number = 0;
         foreach (LeakGroup group in report.Leaks.Take(MaxGroups))
         {
@@ -32,11 +33,19 @@ internal static class TextReport
     public static string Headline(NativeLeakReport report)
     {
         string scope = report.Capture.Scope;
-        return report.Leaks.Count == 0
+        if (PairingText.Headline(report) is { Length: > 0 } pairing)
+        {
+            return report.Leaks.Count == 0 ? pairing : $"{pairing} {LeakHeadline(report, scope)}";
+        }
+
+        return LeakHeadline(report, scope);
+    }
+
+    private static string LeakHeadline(NativeLeakReport report, string scope) =>
+        report.Leaks.Count == 0
             ? $"No native leaks: nothing that was allocated {scope} is outstanding."
             : $"{Count(report.Leaks.Count, "native leak")}: {Amount(report.LeakedBlocks, report.LeakedBytes)} " +
               $"allocated {scope} were not freed.";
-    }
 
     private static void WriteGroup(LeakGroup group, int number, TextWriter writer)
     {
@@ -44,17 +53,22 @@ internal static class TextReport
         string api = group.Api ?? "a direct call of malloc or its family";
         string import = group.Import is null ? "" : $" through {group.Import}";
         writer.WriteLine($"    allocated by {api}{import}   allocator {group.Allocator ?? "?"}   owner {group.Owner ?? "?"}");
+        WriteStack(group.Stack, writer);
+    }
+
+    public static void WriteStack(IReadOnlyList<LeakFrame> stack, TextWriter writer)
+    {
         // Outside the first managed frame there is only what started the program or the thread.
-        int outermost = group.Stack.Count;
-        while (outermost > 0 && group.Stack[outermost - 1].Kind != LeakFrameKind.Managed)
+        int outermost = stack.Count;
+        while (outermost > 0 && stack[outermost - 1].Kind != LeakFrameKind.Managed)
         {
             outermost--;
         }
 
-        int shown = outermost == 0 ? group.Stack.Count : outermost;
+        int shown = outermost == 0 ? stack.Count : outermost;
         LeakFrame? previous = null;
         int hidden = 0;
-        foreach (LeakFrame frame in group.Stack.Take(shown))
+        foreach (LeakFrame frame in stack.Take(shown))
         {
             if (frame.Kind == LeakFrameKind.Runtime)
             {
@@ -69,10 +83,10 @@ internal static class TextReport
         }
 
         FlushHidden(ref hidden, writer);
-        if (shown < group.Stack.Count)
+        if (shown < stack.Count)
         {
-            writer.WriteLine($"    [{Count(group.Stack.Count - shown, "outer frame")}: the start of the thread]");
-            if (group.Stack.Skip(shown).Any(static f => f.Cut))
+            writer.WriteLine($"    [{Count(stack.Count - shown, "outer frame")}: the start of the thread]");
+            if (stack.Skip(shown).Any(static f => f.Cut))
             {
                 WriteCut(writer);
             }
@@ -157,6 +171,11 @@ internal static class TextReport
             (totals.AllocatedBytes is { } bytes ? Amount(totals.AllocatedBlocks, bytes) : Count(totals.AllocatedBlocks, "block")) +
             "; " +
             $"outstanding: {Amount(totals.LiveBlocks, totals.LiveBytes)}.");
+        foreach (string note in report.Notes)
+        {
+            writer.WriteLine($"Note: {note}.");
+        }
+
         foreach (string note in report.SymbolNotes)
         {
             writer.WriteLine($"Symbols: {note}");
@@ -176,7 +195,10 @@ internal static class TextReport
         Loss(capture.Truncated, "stack was cut", "stacks were cut", writer);
         Loss(capture.ApproximateStacks, "stack in this process is approximate", "stacks in this process are approximate", writer);
         Loss(capture.UnseenImports, "import bypasses the hooks", "imports bypass the hooks", writer);
+        Loss(capture.UncertainReleases, "release looked wrong and was let pass", "releases looked wrong and were let pass", writer);
+        Loss(capture.UnlistedReleases, "wrong release found no room", "wrong releases found no room", writer);
         Loss(capture.UncopiedCodeInfo, "managed method has no line numbers", "managed methods have no line numbers", writer);
+        Loss(capture.UnlistedFinalized, "release by the finalizer thread was not judged", "releases by the finalizer thread were not judged", writer);
     }
 
     private static void Loss(long count, string singular, string plural, TextWriter writer)

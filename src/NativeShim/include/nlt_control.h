@@ -50,6 +50,17 @@ void nlt_thread_is_finalizer(void);
 /* Nesting switch for the calling thread: while on, its allocations are not recorded (its frees are). Returns the depth. */
 int nlt_thread_quiet(int on);
 
+/* Asks for wrong releases to be listed and not passed on, or ends the asking. False: no memory. */
+int nlt_pairing_begin(void);
+void nlt_pairing_end(void);
+
+/* The live word of the block that starts at an address; 0: none, or nobody asks for wrong releases. Never blocks. */
+uint64_t nlt_live_word(uint64_t address);
+
+/* The caller is about to release the block that starts at an address by a function of another family than its own. `functions`: which
+ * two, as the caller numbers them. */
+void nlt_wrong_function(uint64_t address, uint64_t functions);
+
 /* Looks again for objects and imports that were bound past the hooks; returns how many were rebound. */
 uint32_t nlt_rebind(void);
 

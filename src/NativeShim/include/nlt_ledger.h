@@ -31,7 +31,7 @@
 #include <stdint.h>
 
 #define NLT_LEDGER_MAGIC UINT64_C(0x31475244454c544e) /* "NTLEDRG1" */
-#define NLT_LEDGER_VERSION 2u
+#define NLT_LEDGER_VERSION 3u
 
 /* ---- tables ------------------------------------------------------------------------------------------------------ */
 
@@ -51,6 +51,7 @@ enum nlt_table_id {
     NLT_TABLE_FINE_DIRECTORY,
     NLT_TABLE_IMAGES,
     NLT_TABLE_BLOBS,
+    NLT_TABLE_PAIRINGS,
     NLT_TABLE_COUNT
 };
 
@@ -79,7 +80,9 @@ struct nlt_loss_counters {
     uint64_t untotalled_blocks;     /* allocations that are missing in the totals of their context (table full)          */
     uint64_t unlisted_finalized;    /* releases by the finalizer thread that found no room in their table                */
     uint64_t uncopied_code_info;    /* debug info or metadata of managed code that found no room, or that was not understood */
-    uint64_t reserved[4];
+    uint64_t unlisted_pairings;     /* wrong releases that found no room in their table                                  */
+    uint64_t uncertain_releases;    /* releases that look wrong, but an allocation or release may have passed the hooks by */
+    uint64_t reserved[2];
 };
 static_assert(sizeof(struct nlt_loss_counters) == 128, "layout");
 
@@ -103,7 +106,7 @@ struct nlt_header {
     struct nlt_table tables[NLT_TABLE_COUNT];
     uint64_t epochs_begun;
     uint64_t shared_bytes;          /* size of the file or memfd of a shared home; private: 0                            */
-    uint64_t reserved[13];
+    uint64_t reserved[10];
 };
 static_assert(offsetof(struct nlt_header, losses) == 72, "layout");
 static_assert(offsetof(struct nlt_header, tables) == 200, "layout");
@@ -295,6 +298,35 @@ struct nlt_finalized {
     uint32_t is_complete;           /* written last                                                                      */
 };
 static_assert(sizeof(struct nlt_finalized) == 32, "layout");
+
+/* ---- pairings: releases that were wrong ------------------------------------------------------------------------------ */
+
+enum nlt_pairing_kind {
+    NLT_PAIRING_NONE = 0,
+    NLT_PAIRING_RELEASED_BEFORE = 1, /* a double free                                                                    */
+    NLT_PAIRING_INSIDE_BLOCK = 2,    /* not the start of the live block that it lies in: `detail` bytes behind it         */
+    NLT_PAIRING_MISALIGNED = 3,      /* no block of this allocator starts at such an address                              */
+    NLT_PAIRING_ON_STACK = 4,        /* on the releasing thread's own stack                                               */
+    NLT_PAIRING_IN_IMAGE = 5,        /* in code or data of a program or library                                           */
+    NLT_PAIRING_WRONG_FUNCTION = 6   /* of a Tracked wrapper, which says in `detail` what allocated and what released     */
+};
+#define NLT_PAIRING_RESIZE 1u       /* by realloc                                                                        */
+
+/* Noted while somebody asks for it (nlt_pairing_begin), kept while scopes are open. */
+struct nlt_pairing {
+    uint64_t address;
+    uint64_t size_bytes;            /* of the block; 0: not known                                                        */
+    uint64_t detail;
+    uint32_t kind;                  /* enum nlt_pairing_kind                                                             */
+    uint32_t flags;
+    uint32_t allocated_context;     /* 0: not known                                                                      */
+    uint32_t first_release_context; /* of a double free; else 0                                                          */
+    uint32_t release_context;
+    uint32_t epoch;                 /* of the scope that the releasing thread ran in                                     */
+    uint32_t block_epoch;           /* 0: not known                                                                      */
+    uint32_t is_complete;           /* written last                                                                      */
+};
+static_assert(sizeof(struct nlt_pairing) == 56, "layout");
 
 /* ---- chunks: where live words are --------------------------------------------------------------------------------------- */
 

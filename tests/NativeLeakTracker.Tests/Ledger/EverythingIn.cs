@@ -27,7 +27,7 @@ internal static class EverythingIn
         }
 
         _ = ledger.SumCounters();
-        _ = ledger.Epochs.Length + ledger.Totals.Length + ledger.Finalized.Length + ledger.Text(ledger.Header.Allocator).Length;
+        _ = ledger.Epochs.Length + ledger.Totals.Length + ledger.Finalized.Length + ledger.Pairings.Length + ledger.Text(ledger.Header.Allocator).Length;
         return (blocks.Count, whole);
     }
 }
