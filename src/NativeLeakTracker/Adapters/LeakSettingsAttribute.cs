@@ -39,6 +39,9 @@ public abstract class LeakSettingsAttribute : Attribute
     /// <summary>Paths of suppression files.</summary>
     public string[] SuppressionFiles { get; set; } = [];
 
+    /// <summary>Whether releases are checked as well.</summary>
+    public bool CheckPairing { get; set; } = true;
+
     /// <summary>
     /// What becomes of a test that passes where native allocations cannot be recorded: <see cref="UnavailableBehavior.Pass"/> has the
     /// framework show it as skipped or inconclusive, with the reason; <see cref="UnavailableBehavior.Throw"/> fails it.
@@ -57,6 +60,7 @@ public abstract class LeakSettingsAttribute : Attribute
         Methods = Methods,
         Suppressions = Suppressions,
         SuppressionFiles = SuppressionFiles,
+        CheckPairing = CheckPairing,
         WhenUnavailable = WhenUnavailable,
     };
 }
