@@ -17,6 +17,10 @@ internal static class KnownAllocations
         // The terminal's description and the standard streams' encodings belong to System.Console for good.
         Rule("^System.ConsolePal.EnsureInitializedCore(", "System.Console's description of the terminal, made once"),
 
+        // A stack trace with lines keeps the PDBs that it opened, or their copies in native memory, for as long as the assemblies live
+        // (StackTraceSymbols._metadataCache).
+        Rule("^System.Diagnostics.StackTraceSymbols.", "PDBs that stack traces opened, kept with their assemblies"),
+
         // ICU keeps locales, resource bundles, collators and time zones in caches of the process, filled at their first use. What it
         // hands out to these classes are sort handles, and CompareInfo keeps those for good. The native functions between
         // would be narrower, but most of them leave by a jump and are not on the stack.

@@ -93,6 +93,7 @@ internal static class JsonReport
             json.WriteStartObject();
             json.WriteString("verdict", group.Verdict);
             json.WriteString("how", group.How);
+            json.WriteString("finalizedType", group.FinalizedType);
             json.WriteNumber("blocks", group.Blocks);
             json.WriteNumber("bytes", group.Bytes);
             json.WriteNumber("smallestBytes", group.SmallestBytes);
@@ -102,6 +103,17 @@ internal static class JsonReport
             json.WriteString("allocator", group.Allocator);
             json.WriteString("owner", group.Owner);
             json.WriteString("advice", group.Advice);
+            if (group.BlocksPerRound is { } rounds)
+            {
+                json.WriteStartArray("blocksPerRound");
+                foreach (long blocks in rounds)
+                {
+                    json.WriteNumberValue(blocks);
+                }
+
+                json.WriteEndArray();
+            }
+
             json.WriteStartArray("stack");
             foreach (LeakFrame frame in group.Stack)
             {
