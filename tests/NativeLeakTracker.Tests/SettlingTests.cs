@@ -1,6 +1,7 @@
 using System.IO.Compression;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using System.Security.Cryptography;
 
 namespace NativeLeaks.Tests;
 
@@ -61,6 +62,41 @@ public sealed class SettlingTests
         NativeLeakReport report = t.GetReport();
         Assert.That(report.Leaks.Select(leak => (leak.Verdict, leak.How)), Is.Not.Empty.And.All.EqualTo(("undisposed", "finalizer")), report.ToText());
         Assert.That(report.Leaks[0].FinalizedType, Does.Contain("ZLibStreamHandle"));
+    }
+
+    // The key is made when it is first needed, not by Create.
+    [Test]
+    public void Undisposed_key_of_the_framework_is_found()
+    {
+        using (var first = RSA.Create())
+        {
+            Sign(first);
+        }
+
+        using var t = NativeLeakTracker.Start();
+        Forget(static () => Sign(RSA.Create()));
+
+        Assert.That(t.GetReport().Leaks.Where(leak => leak.How == "finalizer").Select(leak => leak.FinalizedType), Is.Not.Empty.And.All.Contains("SafeEvpPKeyHandle"));
+
+        static RSA Sign(RSA key)
+        {
+            key.SignData("text"u8.ToArray(), HashAlgorithmName.SHA256, RSASignaturePadding.Pss);
+            return key;
+        }
+    }
+
+    [Test]
+    public void Disposed_key_of_the_framework_is_none()
+    {
+        using var t = NativeLeakTracker.Start();
+
+        for (var i = 0; i < 3; i++)
+        {
+            using var key = RSA.Create();
+            key.SignData("text"u8.ToArray(), HashAlgorithmName.SHA256, RSASignaturePadding.Pss);
+        }
+
+        Assert.That(t.GetReport().Leaks.Select(leak => leak.How), Has.None.EqualTo("finalizer"));
     }
 
     [Test]

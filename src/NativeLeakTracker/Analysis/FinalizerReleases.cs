@@ -5,7 +5,8 @@ namespace NativeLeaks.Analysis;
 
 /// <summary>
 /// Blocks of the scope that the finalizer thread released, because nobody disposed what owned them. The framework finalizes
-/// handles of its own as a matter of course: those count only where the object was made by the owner's code itself.
+/// handles of its own as a matter of course: those count only where the owner's code itself called the disposable object that needed
+/// them.
 /// </summary>
 internal static class FinalizerReleases
 {
@@ -43,8 +44,10 @@ internal static class FinalizerReleases
 
         foreach (((uint allocated, uint freed), LiveGroup group) in groups)
         {
-            if (FinalizedObject(resolver.Resolve(freed)) is { } finalized &&
-                (finalized.IsSomebodys || IsMadeByOwner(resolver.Resolve(allocated))))
+            // The runtime has its own reasons to free on that thread.
+            if (!Blame.IsRuntimeBlock(resolver.Outline(allocated)) &&
+                FinalizedObject(resolver.Resolve(freed)) is { } finalized &&
+                (finalized.IsSomebodys || IsUsedByOwner(resolver.Resolve(allocated))))
             {
                 yield return (group, new Judgement("undisposed", "finalizer", finalized.Type));
             }
@@ -79,15 +82,15 @@ internal static class FinalizerReleases
         return found;
     }
 
-    /// <summary>The owner called a constructor of a disposable type of the framework, or a factory of one.</summary>
-    private static bool IsMadeByOwner(IReadOnlyList<ResolvedFrame> stack)
+    /// <summary>What the owner called belongs to a disposable object of the framework, or makes one.</summary>
+    private static bool IsUsedByOwner(IReadOnlyList<ResolvedFrame> stack)
     {
         ResolvedFrame? called = null;
         foreach (ResolvedFrame frame in stack)
         {
             if (Blame.IsOwner(frame))
             {
-                return called is { MakesDisposable: true };
+                return called is { WorksForDisposable: true };
             }
 
             called = frame.Frame.Kind == LeakFrameKind.Managed ? frame : called;

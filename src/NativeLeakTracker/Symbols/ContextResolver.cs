@@ -125,7 +125,7 @@ internal sealed class ContextResolver : IDisposable
             Link = managed.Line?.Link,
         };
         return new PhysicalFrame(
-            [new ResolvedFrame(frame, managed.Role) { MakesDisposable = managed.MakesDisposable }], !node.Flags.HasFlag(NodeFlags.ExactPc), managed);
+            [new ResolvedFrame(frame, managed.Role) { WorksForDisposable = managed.WorksForDisposable }], !node.Flags.HasFlag(NodeFlags.ExactPc), managed);
     }
 
     /// <summary>What the walk says of a frame holds for the function that is on the stack, the outermost of those that share it.</summary>

@@ -9,8 +9,11 @@ namespace NativeLeaks.Symbols;
 /// <param name="EntryPoint">Of a P/Invoke's declaration: the native function that it stands for; else null.</param>
 internal readonly record struct ResolvedFrame(LeakFrame Frame, ModuleRole Role, string? EntryPoint = null)
 {
-    /// <summary>A method of the framework that makes an object which its caller is to dispose: a constructor, or a factory.</summary>
-    public bool MakesDisposable { get; init; }
+    /// <summary>
+    /// A public member of a disposable type of the framework, or a public factory of one: what it allocates is to live until its caller
+    /// disposes the object.
+    /// </summary>
+    public bool WorksForDisposable { get; init; }
 }
 
 /// <summary>What is known of a frame before it is named, which takes time: enough to set the runtime's own blocks aside.</summary>

@@ -12,9 +12,9 @@ namespace NativeLeaks.Symbols.Managed;
 /// <param name="Token">The method's token; 0: none.</param>
 /// <param name="Il">Where in its IL the frame stands.</param>
 /// <param name="Line">Where in the source.</param>
-/// <param name="MakesDisposable">Of the framework: makes an object that its caller is to dispose.</param>
+/// <param name="WorksForDisposable">As in <see cref="ResolvedFrame"/>.</param>
 internal sealed record ManagedFrame(
-    MethodName Name, string? Module, ModuleRole Role, bool IsStub, uint Image, int Token, IlRange Il, SourceLine? Line, bool MakesDisposable);
+    MethodName Name, string? Module, ModuleRole Role, bool IsStub, uint Image, int Token, IlRange Il, SourceLine? Line, bool WorksForDisposable);
 
 /// <summary>
 /// Names the managed frames of a ledger. For code of this process the runtime's own reflection is asked, which knows generic
@@ -40,7 +40,7 @@ internal sealed class ManagedFrames(
         IlRange il = body.Code.Token == 0 ? IlRange.Unknown : IlMap.Find(MapOf(body), (uint)(instruction - body.Code.Start));
         SourceLine? line = il.Offset < 0 || !body.HasLines ? null : files.OfImage(body.Code.Image)?.Lines(settings).Find((int)body.Code.Token, il.Offset);
         return new ManagedFrame(
-            body.Name, body.Module, body.Role, body.IsStub, body.Code.Image, (int)body.Code.Token, il, line, body.MakesDisposable);
+            body.Name, body.Module, body.Role, body.IsStub, body.Code.Image, (int)body.Code.Token, il, line, body.WorksForDisposable);
     }
 
     private ReadOnlySpan<byte> MapOf(Body body) => body.Code.Kind switch
@@ -98,7 +98,7 @@ internal sealed class ManagedFrames(
             ModuleRole role = ModuleRoles.OfAssembly(assembly);
             return new Body(code, ReflectedNames.Describe(method), FileName(assembly), role, HasLines: MayHaveLines(role))
             {
-                MakesDisposable = role == ModuleRole.Framework && MakesDisposable(method),
+                WorksForDisposable = role == ModuleRole.Framework && WorksForDisposable(method),
             };
         }
         catch (Exception e) when (e is ArgumentException or TypeLoadException or FileNotFoundException
@@ -133,12 +133,13 @@ internal sealed class ManagedFrames(
         return new Body(code, name, module, role, HasLines: MayHaveLines(role));
     }
 
-    private static bool MakesDisposable(MethodBase method) =>
+    private static bool WorksForDisposable(MethodBase method) =>
+        method.Name is not (nameof(IDisposable.Dispose) or nameof(IAsyncDisposable.DisposeAsync) or "Close") &&
         typeof(IDisposable).IsAssignableFrom(
             method switch
             {
-                ConstructorInfo => method.DeclaringType,
                 MethodInfo { IsStatic: true, IsPublic: true } factory => factory.ReturnType,
+                { IsStatic: false, IsPublic: true } => method.DeclaringType,
                 _ => null,
             });
 
@@ -160,6 +161,6 @@ internal sealed class ManagedFrames(
         bool IsStub = false,
         bool HasLines = false)
     {
-        public bool MakesDisposable { get; init; }
+        public bool WorksForDisposable { get; init; }
     }
 }
