@@ -69,7 +69,7 @@ public sealed partial class NativeLeakTracker
         }
 
         using QuietRegion quiet = QuietRegion.Enter();
-        meter.Unsettled ??= Settle(meter.Resolver);
+        meter.Unsettled ??= Settle(meter.Resolver).Unsettled;
         if (plan.IsNoted(round))
         {
             meter.Note(Filter());

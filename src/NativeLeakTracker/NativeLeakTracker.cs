@@ -146,26 +146,7 @@ public sealed partial class NativeLeakTracker : IDisposable
     /// <see cref="NativeLeakOptions.SettleTimeout"/>; then costs a pass over the live blocks and the naming of their stacks.
     /// </summary>
     /// <exception cref="ObjectDisposedException">The tracker was disposed.</exception>
-    public NativeLeakReport GetReport()
-    {
-        ObjectDisposedException.ThrowIf(Volatile.Read(ref _disposed) != 0, this);
-        using QuietRegion quiet = QuietRegion.Enter();
-        if (_ledger is null)
-        {
-            NativeLeakReport report = WrapperAnalysis.Report(_firstSequence, _started, JudgingRules.Of(_options));
-            return _options.CheckPairing ? report : report with { PairingBugs = [] };
-        }
-
-        using var resolver = new ContextResolver(_ledger, SymbolSettings.FromEnvironment(), isThisProcess: true);
-        string? unsettled = Settle(resolver);
-        BlockFilter filter = Filter();
-        LeakFindings findings = LeakAnalysis.Judge(_ledger, filter, resolver, JudgingRules.Of(_options));
-        return ReportBuilder.Build(_ledger, findings, _before, _started, "since Start()", "running") with
-        {
-            Notes = [.. Notes(filter, unsettled)],
-            PairingBugs = WrongReleases(filter, resolver),
-        };
-    }
+    public NativeLeakReport GetReport() => Judge(isCleanTold: true)!;
 
     /// <summary>Throws when native memory that was allocated in the scope is outstanding, was left to a finalizer, or was released
     /// wrongly.</summary>
@@ -176,8 +157,7 @@ public sealed partial class NativeLeakTracker : IDisposable
     public void AssertNoLeaks()
     {
         ThrowIfUnavailable();
-        NativeLeakReport report = GetReport();
-        if (report.Leaks.Count > 0 || report.PairingBugs.Count > 0)
+        if (Judge(isCleanTold: false) is { } report && (report.Leaks.Count > 0 || report.PairingBugs.Count > 0))
         {
             throw new NativeLeakException(report);
         }
@@ -228,8 +208,36 @@ public sealed partial class NativeLeakTracker : IDisposable
         ? BlockFilter.Process(_ledger!, _scope!.FirstSequence)
         : BlockFilter.Flow(_ledger!, _scope!);
 
-    private string? Settle(ContextResolver resolver) => Settling.Until(
+    private (Outstanding Last, string? Unsettled) Settle(ContextResolver resolver) => Settling.Until(
         () => Outstanding.Measure(_ledger!, Filter(), resolver), static outstanding => outstanding.Blocks == 0, _options.SettleTimeout);
+
+    /// <summary>Null: there is nothing to blame anybody for, and nobody wants to be told of it.</summary>
+    private NativeLeakReport? Judge(bool isCleanTold)
+    {
+        ObjectDisposedException.ThrowIf(Volatile.Read(ref _disposed) != 0, this);
+        using QuietRegion quiet = QuietRegion.Enter();
+        if (_ledger is null)
+        {
+            NativeLeakReport report = WrapperAnalysis.Report(_firstSequence, _started, JudgingRules.Of(_options));
+            return _options.CheckPairing ? report : report with { PairingBugs = [] };
+        }
+
+        using var resolver = new ContextResolver(_ledger, SymbolSettings.FromEnvironment(), isThisProcess: true);
+        (Outstanding outstanding, string? unsettled) = Settle(resolver);
+        BlockFilter filter = Filter();
+        IReadOnlyList<PairingBug> wrongReleases = WrongReleases(filter, resolver);
+        if (!isCleanTold && outstanding is { Blocks: 0, Finalized: 0 } && wrongReleases.Count == 0)
+        {
+            return null;
+        }
+
+        LeakFindings findings = LeakAnalysis.Judge(_ledger, filter, resolver, JudgingRules.Of(_options));
+        return ReportBuilder.Build(_ledger, findings, _before, _started, "since Start()", "running") with
+        {
+            Notes = [.. Notes(filter, unsettled)],
+            PairingBugs = wrongReleases,
+        };
+    }
 
     private IReadOnlyList<PairingBug> WrongReleases(BlockFilter filter, ContextResolver resolver) =>
         _options.CheckPairing ? PairingBugs.Read(_ledger!, filter, resolver) : [];

@@ -20,8 +20,8 @@ internal static class Settling
     /// <param name="measure">What to look at.</param>
     /// <param name="isNothing">Whether a value cannot get any better.</param>
     /// <param name="timeout">The most that is spent.</param>
-    /// <returns>Why it did not come to rest, for the report; null: it did.</returns>
-    public static string? Until<T>(Func<T> measure, Func<T, bool> isNothing, TimeSpan timeout)
+    /// <returns>The last value, and why it did not come to rest, for the report; null: it did.</returns>
+    public static (T Last, string? Unsettled) Until<T>(Func<T> measure, Func<T, bool> isNothing, TimeSpan timeout)
         where T : IEquatable<T>
     {
         long begin = Stopwatch.GetTimestamp();
@@ -32,12 +32,12 @@ internal static class Settling
             TimeSpan left = timeout - Stopwatch.GetElapsedTime(begin);
             if (round == MaxRounds || left <= TimeSpan.Zero)
             {
-                return $"blocks were still being released when the time to settle was over ({timeout.TotalSeconds:0.###} s); some may be called leaks too early";
+                return (last, $"blocks were still being released when the time to settle was over ({timeout.TotalSeconds:0.###} s); some may be called leaks too early");
             }
 
             if (!TryCollect(left))
             {
-                return $"finalizers did not finish within {timeout.TotalSeconds:0.###} s; what they would release may be called a leak";
+                return (last, $"finalizers did not finish within {timeout.TotalSeconds:0.###} s; what they would release may be called a leak");
             }
 
             T now = measure();
@@ -50,14 +50,14 @@ internal static class Settling
             // A first collection may only make finalizers ready that a second one's objects wait for.
             if (now.Equals(last) && mayRest)
             {
-                return null;
+                break;
             }
 
             mayRest = true;
             last = now;
         }
 
-        return null;
+        return (last, null);
     }
 
     /// <summary>Collects and waits for the finalizers; false: they did not finish in time, or those of an earlier call still run.</summary>
