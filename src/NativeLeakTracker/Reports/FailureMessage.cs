@@ -21,7 +21,7 @@ internal static class FailureMessage
         foreach (LeakGroup group in report.Leaks.Take(MaxGroups))
         {
             writer.WriteLine();
-            WriteGroup(group, ++number, writer);
+            WriteGroup(group, ++number, isOnly: report.Leaks.Count == 1, writer);
         }
 
         writer.WriteLine();
@@ -47,7 +47,7 @@ internal static class FailureMessage
         return writer.ToString();
     }
 
-    private static void WriteGroup(LeakGroup group, int number, TextWriter writer)
+    private static void WriteGroup(LeakGroup group, int number, bool isOnly, TextWriter writer)
     {
         writer.WriteLine($"#{number}  {Amount(group.Blocks, group.Bytes)}   {Summary.VerdictOf(group)}");
         int folded = 0;
@@ -67,7 +67,9 @@ internal static class FailureMessage
         }
 
         Fold(ref folded, writer);
-        if (group.Advice is not null)
+
+        // The summary has that of an only leak already.
+        if (group.Advice is not null && !isOnly)
         {
             writer.WriteLine($"    {group.Advice}");
         }
@@ -86,11 +88,18 @@ internal static class FailureMessage
             call--;
         }
 
+        // Outside the last managed frame there is only what started the program or the thread.
+        int last = group.Stack.Count - 1;
+        while (isManaged && group.Stack[last].Kind != LeakFrameKind.Managed)
+        {
+            last--;
+        }
+
         int left = isManaged ? MaxOwnFrames : MaxNativeFrames;
         for (int i = 0; i < group.Stack.Count; i++)
         {
             LeakFrame frame = group.Stack[i];
-            bool isShown = i < owner ? i == call : (i == owner || !OwnFrames.IsSurrounding(frame)) && left-- > 0;
+            bool isShown = i < owner ? i == call : i <= last && (i == owner || !OwnFrames.IsSurrounding(frame)) && left-- > 0;
             yield return (frame, isShown);
         }
     }

@@ -98,9 +98,9 @@ internal static class TextReport
         writer.WriteLine();
         foreach (ExcludedBlocks excluded in report.Excluded)
         {
-            string rule = excluded.Rule is null ? "" : $" ({excluded.Rule})";
-            string origin = excluded.Origin is null ? "" : $" {excluded.Origin}";
-            writer.WriteLine($"{Summary.ReasonOf(excluded.Reason)}{rule}: {Amount(excluded.Blocks, excluded.Bytes)}.{origin}");
+            string origin = excluded.Origin is null ? "" : $"; {excluded.Origin}";
+            string rule = excluded.Rule is null ? "" : $" ({excluded.Rule}{origin})";
+            writer.WriteLine($"{Summary.ReasonOf(excluded.Reason)}{rule}: {Amount(excluded.Blocks, excluded.Bytes)}.");
         }
 
         ReportedTotals totals = report.Totals;

@@ -36,7 +36,7 @@ public sealed partial class JudgingTests
         Assert.That(report.Leaks, Is.Empty);
         var excluded = report.Excluded.Single(static e => e.Reason == "suppressed" && e.Origin == "options");
         Assert.That((excluded.Rule, excluded.Blocks, excluded.Bytes), Is.EqualTo((rule, 1, Size)));
-        Assert.That(report.ToText(), Does.Contain($"Suppressed ({rule}): 1 block, 12,345 bytes. options"));
+        Assert.That(report.ToText(), Does.Contain($"Suppressed ({rule}; options): 1 block, 12,345 bytes."));
     }
 
     [Test]
