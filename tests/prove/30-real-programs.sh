@@ -130,7 +130,7 @@ summary() {
         }' "$work/stats"
 }
 
-# Of a copy, so that this repository's own build stays as it is.
+# Of a copy, so that this repository's own build stays as it is; the sample takes the library, the shim and a package along.
 build_copy() {
     mkdir "$work/repository"
     (
@@ -141,7 +141,7 @@ build_copy() {
     ) | tar --extract --directory="$work/repository"
     # shellcheck disable=SC2016 # for the inner shell
     sorted=1 compare dotnet-build dotnet 10 sh -c \
-        'cp -r "$1"/. . && dotnet build NativeLeakTracker.sln --configuration Release -tl:off -m:1' \
+        'cp -r "$1"/. . && dotnet build samples/SqliteInterop --configuration Release -tl:off -m:1' \
         build "$work/repository"
 }
 

@@ -3,6 +3,9 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-NATIVELEAKS_TEST_ROUNDS=20 dotnet test "$root/tests/NativeLeakTracker.Tests" --configuration Release --no-build \
-    --filter FullyQualifiedName~ParallelTestsTests --logger 'console;verbosity=detailed' |
-    grep -E '^ *(round [0-9]+:|Passed|Failed|Error|Assert|Expected|But was)|Test Run'
+output=$(NATIVELEAKS_TEST_ROUNDS=20 dotnet test "$root/tests/NativeLeakTracker.Tests" --configuration Release --no-build \
+    --filter FullyQualifiedName~ParallelTestsTests --logger 'console;verbosity=detailed' 2>&1) || {
+    printf '%s\n' "$output"
+    exit 1
+}
+grep -E '^ *round [0-9]+: ' <<<"$output"
