@@ -1,0 +1,76 @@
+using System.Runtime.CompilerServices;
+
+namespace NativeLeaks.Heap;
+
+/// <summary>A piece of native memory that pointers may lead to, and that may itself hold pointers.</summary>
+/// <param name="Start">First byte.</param>
+/// <param name="Bytes">At least 1: something of no size is held by its address.</param>
+internal readonly record struct NativeNode(ulong Start, ulong Bytes)
+{
+    public ulong End => Start + Bytes;
+}
+
+/// <summary>
+/// Tells which of many disjoint pieces of memory a word points into. Most words point to none: a filter of 64 KB granules says so
+/// in about a nanosecond.
+/// </summary>
+internal sealed class PointerTargets
+{
+    private const int GranuleShift = 16;
+    private const int FilterBits = 20;
+
+    private readonly ulong[] _starts;
+    private readonly ulong[] _ends;
+    private readonly ulong[] _filter = new ulong[1 << (FilterBits - 6)];
+    private readonly ulong _first, _span;
+
+    /// <param name="nodes">By address; none overlaps another.</param>
+    public PointerTargets(IReadOnlyList<NativeNode> nodes)
+    {
+        _starts = new ulong[nodes.Count];
+        _ends = new ulong[nodes.Count];
+        for (int i = 0; i < nodes.Count; i++)
+        {
+            NativeNode node = nodes[i];
+            _starts[i] = node.Start;
+            _ends[i] = node.End;
+            for (ulong granule = node.Start >> GranuleShift; granule <= (node.End - 1) >> GranuleShift; granule++)
+            {
+                ulong bit = Hash(granule);
+                _filter[bit >> 6] |= 1UL << (int)(bit & 63);
+            }
+        }
+
+        if (nodes.Count > 0)
+        {
+            _first = _starts[0];
+            _span = _ends[^1] - _first;
+        }
+    }
+
+    public int Count => _starts.Length;
+
+    /// <summary>False: the word certainly points to none of them.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public bool MayBe(ulong word)
+    {
+        if (word - _first >= _span)
+        {
+            return false;
+        }
+
+        ulong bit = Hash(word >> GranuleShift);
+        return (_filter[bit >> 6] & (1UL << (int)(bit & 63))) != 0;
+    }
+
+    /// <summary>The index of the piece that the word points into; -1 when there is none.</summary>
+    public int Find(ulong word)
+    {
+        int index = Array.BinarySearch(_starts, word);
+        index = index >= 0 ? index : ~index - 1;
+        return index >= 0 && word < _ends[index] ? index : -1;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static ulong Hash(ulong granule) => (granule * 0x9E3779B97F4A7C15) >> (64 - FilterBits);
+}
