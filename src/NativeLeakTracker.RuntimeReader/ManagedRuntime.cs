@@ -54,6 +54,9 @@ public sealed class ManagedRuntime
     /// <summary>What stands in the place of objects that were swept.</summary>
     public ulong FreeType() => _runtime.Heap.FreeType.MethodTable;
 
+    /// <summary>The runtime's structures for its threads, and how the kernel numbers them.</summary>
+    public (ulong Address, int Id)[] Threads() => [.. _runtime.Threads.Select(static t => (t.Address, (int)t.OSThreadId))];
+
     /// <summary>Objects whose finalizers are going to run.</summary>
     public ulong[] FinalizerQueue() => [.. _runtime.Heap.EnumerateFinalizerRoots().Select(static r => r.Object.Address)];
 

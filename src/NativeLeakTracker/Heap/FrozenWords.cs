@@ -41,12 +41,18 @@ internal sealed class FrozenWords(FrozenMemory memory)
         while (start < end)
         {
             ulong window = start & ~(ulong)(WindowBytes - 1);
+            ulong stop = Math.Min(end, window + WindowBytes);
             ReadOnlySpan<ulong> words = WindowAt(window);
             int first = (int)((start - window) / sizeof(ulong));
-            int last = (int)Math.Min((end - window) / sizeof(ulong), (ulong)words.Length);
-            if (first < last)
+            int last = (int)((stop - window) / sizeof(ulong));
+            if (last <= words.Length)
             {
                 visit(start, words[first..last]);
+            }
+            else
+            {
+                // Something before is not mapped, or something behind.
+                VisitDirectly(start, stop, visit);
             }
 
             start = window + WindowBytes;
@@ -75,18 +81,20 @@ internal sealed class FrozenWords(FrozenMemory memory)
                     continue;
                 }
 
-                ulong from = Math.Max(piece + ((ulong)page * PageBytes), start);
-                ulong to = Math.Min(piece + ((ulong)run * PageBytes), end);
-                Span<ulong> words = _page.AsSpan(0, (int)((to - from) / sizeof(ulong)));
-                int read = memory.Read(from, MemoryMarshal.AsBytes(words)) / sizeof(ulong);
-                BytesRead += read * sizeof(ulong);
-                if (read > 0)
-                {
-                    visit(from, words[..read]);
-                }
-
+                VisitDirectly(Math.Max(piece + ((ulong)page * PageBytes), start), Math.Min(piece + ((ulong)run * PageBytes), end), visit);
                 page = run;
             }
+        }
+    }
+
+    private void VisitDirectly(ulong start, ulong end, Visitor visit)
+    {
+        Span<ulong> words = _page.AsSpan(0, (int)((end - start) / sizeof(ulong)));
+        int read = memory.Read(start, MemoryMarshal.AsBytes(words)) / sizeof(ulong);
+        BytesRead += read * sizeof(ulong);
+        if (read > 0)
+        {
+            visit(start, words[..read]);
         }
     }
 

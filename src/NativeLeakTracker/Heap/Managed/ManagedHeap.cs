@@ -39,7 +39,7 @@ internal sealed unsafe class ManagedHeap : IDisposable
         _segments = new HeapSegments(memory, RuntimeView.Ask(runtime.Segments));
         try
         {
-            Roots = [.. FindStatics(), .. ReadHandles(), .. RuntimeView.Ask(runtime.FinalizerQueue).Select(static o => new ManagedRoot(RootKind.FinalizerQueue, o, 0))];
+            Roots = [.. FindStatics(), .. ReadThreadStatics(), .. ReadHandles(), .. RuntimeView.Ask(runtime.FinalizerQueue).Select(static o => new ManagedRoot(RootKind.FinalizerQueue, o, 0))];
         }
         catch
         {
@@ -272,6 +272,28 @@ internal sealed unsafe class ManagedHeap : IDisposable
         return statics;
     }
 
+    /// <summary>The array in which each thread keeps its statics. Those of types that can be collected are kept by handles.</summary>
+    private List<ManagedRoot> ReadThreadStatics()
+    {
+        List<ManagedRoot> roots = [];
+        if (RuntimeLayout.OffsetOf("Thread", "ThreadLocalDataPtr") is not { } storage ||
+            RuntimeLayout.OffsetOf("ThreadLocalData", "NonCollectibleTlsArrayData") is not { } array)
+        {
+            return roots;
+        }
+
+        foreach ((ulong thread, int id) in RuntimeView.Ask(_runtime.Threads))
+        {
+            if (_memory.TryReadWord(thread + (ulong)storage, out ulong data) && data != 0 &&
+                _memory.TryReadWord(data + (ulong)array, out ulong statics) && statics != 0)
+            {
+                roots.Add(new ManagedRoot(RootKind.ThreadStatic, statics, data + (ulong)array, id));
+            }
+        }
+
+        return roots;
+    }
+
     private List<ManagedRoot> ReadHandles()
     {
         List<ManagedRoot> roots = [];
@@ -338,19 +360,26 @@ internal sealed unsafe class ManagedHeap : IDisposable
             ReachItems(memory, layout, (long)bytes, entry);
         }
 
-        if (layout.MayHoldPointers)
+        bool isThreadStorage = IsThreadStorage(entry);
+        if (layout.MayHoldPointers || isThreadStorage)
         {
             ulong* words = (ulong*)memory;
             int count = (int)Math.Min(bytes / sizeof(ulong), int.MaxValue / sizeof(ulong));
             for (int i = 1; i < count; i++)
             {
-                if (targets.MayBe(words[i]) && targets.Find(words[i]) >= 0 && KindAt(instance, methodTable, layout, i * sizeof(ulong)) == FieldKind.Pointer)
+                if (targets.MayBe(words[i]) && targets.Find(words[i]) >= 0 &&
+                    (isThreadStorage || KindAt(instance, methodTable, layout, i * sizeof(ulong)) == FieldKind.Pointer))
                 {
                     found.Add(new ManagedHolder(entry, i * sizeof(ulong), words[i]));
                 }
             }
         }
     }
+
+    /// <summary>Thread statics of primitive types lie in arrays of bytes, one for each type that has some, which a thread's own array keeps.</summary>
+    private bool IsThreadStorage(int entry) =>
+        _reached.ParentOf(entry) is >= 0 and var parent && _reached.ParentOf(parent) is < 0 and var root && root != ReachedObjects.Dependent &&
+        _entered[~root].Kind == RootKind.ThreadStatic;
 
     private void ReachItems(byte* memory, ObjectLayout layout, long bytes, int entry)
     {

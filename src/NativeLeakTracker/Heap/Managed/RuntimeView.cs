@@ -22,6 +22,7 @@ internal sealed unsafe class RuntimeView
         Segments = Method<Func<(ulong, ulong, int)[]>>(runtime, nameof(Segments));
         AllocationContexts = Method<Func<(ulong, ulong)[]>>(runtime, nameof(AllocationContexts));
         Handles = Method<Func<(ulong, ulong, int, ulong)[]>>(runtime, nameof(Handles));
+        Threads = Method<Func<(ulong, int)[]>>(runtime, nameof(Threads));
         FreeType = Method<Func<ulong>>(runtime, nameof(FreeType));
         FinalizerQueue = Method<Func<ulong[]>>(runtime, nameof(FinalizerQueue));
         LoaderAllocatorOf = Method<Func<ulong, ulong>>(runtime, nameof(LoaderAllocatorOf));
@@ -41,6 +42,9 @@ internal sealed unsafe class RuntimeView
 
     /// <summary>Slot, object, a <see cref="HandleKind"/>, and the object that a dependent handle keeps.</summary>
     public Func<(ulong Slot, ulong Object, int Kind, ulong Dependent)[]> Handles { get; }
+
+    /// <summary>The runtime's structures for its threads, and how the kernel numbers them.</summary>
+    public Func<(ulong Address, int Id)[]> Threads { get; }
 
     /// <summary>The type that stands in the place of objects that were swept.</summary>
     public Func<ulong> FreeType { get; }
