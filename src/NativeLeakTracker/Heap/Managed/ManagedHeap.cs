@@ -1,0 +1,109 @@
+namespace NativeLeaks.Heap.Managed;
+
+/// <summary>
+/// The objects in a copy of a process: which are live and by what, and which words in them may lead to native memory. Only one
+/// is open at a time: the next waits until this one was disposed. Not thread-safe. The first costs half a second, later ones
+/// some ten milliseconds and what it takes to copy the heap.
+/// </summary>
+internal sealed class ManagedHeap : IDisposable
+{
+    private readonly FrozenMemory _memory;
+    private readonly RuntimeStructures _structures;
+    private readonly HeapImage _image;
+    private readonly MethodTables _tables;
+    private readonly ObjectStarts _starts;
+    private readonly Marker _marker;
+    private readonly HashSet<ulong> _pinned = [];
+
+    private ManagedHeap(FrozenMemory memory, RuntimeStructures structures)
+    {
+        _memory = memory;
+        _structures = structures;
+        if (!structures.Ask(structures.IsWalkable))
+        {
+            throw new TornCopyException("A collection was under way.");
+        }
+
+        _image = HeapImage.Read(memory, structures.Ask(structures.Segments));
+        try
+        {
+            _tables = new MethodTables(memory, structures);
+            _starts = new ObjectStarts(_image, _tables, structures.Ask(structures.AllocationContexts));
+            try
+            {
+                var roots = new RootSet(memory, structures, _image, _tables, _starts);
+                Roots = roots.Roots;
+                _pinned = roots.Pinned;
+                _marker = new Marker(_image, _tables, structures, roots.Dependents, roots.ThreadData);
+            }
+            catch
+            {
+                _starts.Dispose();
+                throw;
+            }
+        }
+        catch
+        {
+            _image.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>All roots that the runtime knows of but those on stacks.</summary>
+    public IReadOnlyList<ManagedRoot> Roots { get; }
+
+    /// <summary>How many objects were found live so far.</summary>
+    public int LiveObjects => _marker.Count;
+
+    /// <exception cref="HeapUnavailableException">There is no heap that can be read, in this copy or in any other.</exception>
+    /// <exception cref="TornCopyException">Not in this copy.</exception>
+    public static ManagedHeap Open(FrozenMemory memory)
+    {
+        RuntimeStructures structures = RuntimeStructures.Open(memory);
+        try
+        {
+            return new ManagedHeap(memory, structures);
+        }
+        catch
+        {
+            structures.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>
+    /// Finds the objects that are live by these roots and were not by those of earlier calls, and in them the words that may lead
+    /// to native memory.
+    /// </summary>
+    /// <exception cref="TornCopyException">Something on the way is no object.</exception>
+    public void Flood(IEnumerable<ManagedRoot> roots, PointerTargets targets, List<ManagedHolder> found) =>
+        _marker.Flood(roots, targets, found);
+
+    /// <summary>The first byte of the object, live or dead, that an address lies in; 0: there is none.</summary>
+    /// <exception cref="TornCopyException">The objects do not follow each other as they must.</exception>
+    public ulong ObjectAt(ulong address) => _starts.Find(address);
+
+    /// <summary>Whether an address lies where objects are.</summary>
+    public bool IsInHeap(ulong address) => _image.SegmentAt(address) >= 0;
+
+    /// <summary>Whether an object was found live so far.</summary>
+    public bool IsMarked(ulong address) => _marker.IsMarked(address);
+
+    /// <summary>Whether an object stays where it is, so that native memory may point to it.</summary>
+    public bool IsPinned(ulong address) =>
+        _image.SegmentAt(address) is >= 0 and var segment
+        && (_image.KindOf(segment) is SegmentKind.Pinned or SegmentKind.Frozen || _pinned.Contains(address));
+
+    /// <summary>The name of an object's type as C# writes it, without its namespace.</summary>
+    public string TypeNameOf(ulong address) =>
+        _image.TryReadWord(address, out ulong type) ? _structures.Ask(() => _structures.TypeName(type)) : "";
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _marker.Dispose();
+        _starts.Dispose();
+        _image.Dispose();
+        _structures.Dispose();
+    }
+}
