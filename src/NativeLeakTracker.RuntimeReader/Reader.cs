@@ -19,6 +19,7 @@ public sealed class Reader : IDisposable
 {
     private const int MaxThreads = 1 << 16;
     private const int MaxModules = 1 << 16;
+    private const int MaxDomains = 16;
 
     private readonly CopiedMemory _memory;
     private readonly DataTarget _target;
@@ -102,6 +103,24 @@ public sealed class Reader : IDisposable
             }))),
     ];
 
+    /// <summary>Address space that is the collector's.</summary>
+    public (ulong Start, ulong End)[] Reserved()
+    {
+        SubHeapInfo[] heaps = [.. Heap.EnumerateSubHeaps()];
+        SegmentInfo[] segments = [.. heaps.SelectMany(static heap => heap.Segments)];
+        IEnumerable<SegmentInfo> apart = segments.Where(segment => segment.Kind == GCSegmentKind.Frozen || !heaps[0].HasRegions);
+        SegmentInfo[] together = [.. segments.Except(apart)];
+        return
+        [
+            .. apart.Select(static segment => (segment.ReservedMemory.Start, segment.ReservedMemory.End)),
+
+            // Regions are parts of one reservation, between which nothing lies but parts that are free.
+            .. together.Length == 0
+                ? Array.Empty<(ulong, ulong)>()
+                : [(together.Min(static s => s.CommittedMemory.Start), together.Max(static s => s.ReservedMemory.End))],
+        ];
+    }
+
     /// <summary>The pieces of the heap that threads have for themselves: from the next object on, to the end.</summary>
     public (ulong Next, ulong End)[] AllocationContexts() =>
     [
@@ -124,13 +143,6 @@ public sealed class Reader : IDisposable
             .Select(static handle => (handle.Address, handle.Object, (int)handle.Kind, handle.DependentTarget)),
     ];
 
-    /// <summary>Addresses inside the arrays that hold static fields that are references, found by the types that have some.</summary>
-    public ulong[] StaticStorage() =>
-    [
-        .. Modules().SelectMany(module => Types.EnumerateAdditionalRoots(module, []))
-            .Where(static root => root.Kind == AdditionalRootKind.StaticVariable).Select(static root => root.Address),
-    ];
-
     /// <summary>From where to where it stands which objects wait for their finalizer to be run.</summary>
     public (ulong Start, ulong End)[] FinalizerQueue() =>
     [
@@ -145,13 +157,13 @@ public sealed class Reader : IDisposable
 
     /// <summary>The runtime's structures of all modules.</summary>
     public ulong[] Modules() =>
-        [.. Runtime.EnumerateAppDomains(1).SelectMany(domain => Runtime.GetModuleList(domain.Address, MaxModules)).Distinct()];
+        [.. Runtime.EnumerateAppDomains(MaxDomains).SelectMany(domain => Runtime.GetModuleList(domain.Address, MaxModules)).Distinct()];
 
     /// <summary>The method tables of the types that a module defines and that are in use; generic ones without their arguments.</summary>
     public ulong[] TypesOf(ulong module) =>
         [.. ModuleHelpers.EnumerateTypeDefMap(module).Select(static t => t.MethodTable).Where(static t => t != 0)];
 
-    /// <summary>Whether a module is part of .NET itself.</summary>
+    /// <summary>The file of a module; empty when it has none.</summary>
     public string ModulePath(ulong module) => ModuleHelpers.GetModuleInfo(module).FileName ?? "";
 
     /// <summary>The handle that leads to the object that keeps a collectible type's assembly loaded; 0 of any other type.</summary>

@@ -7,17 +7,18 @@ namespace NativeLeaks.Heap.Managed;
 /// </summary>
 internal sealed class ManagedHeap : IDisposable
 {
-    private readonly FrozenMemory _memory;
     private readonly RuntimeStructures _structures;
     private readonly HeapImage _image;
     private readonly MethodTables _tables;
     private readonly ObjectStarts _starts;
     private readonly Marker _marker;
-    private readonly HashSet<ulong> _pinned = [];
+    private readonly ObjectFields _fields;
+    private readonly StaticNames _statics;
+    private readonly HolderPaths _paths;
+    private readonly HashSet<ulong> _pinned;
 
     private ManagedHeap(FrozenMemory memory, RuntimeStructures structures)
     {
-        _memory = memory;
         _structures = structures;
         if (!structures.Ask(structures.IsWalkable))
         {
@@ -34,7 +35,11 @@ internal sealed class ManagedHeap : IDisposable
                 var roots = new RootSet(memory, structures, _image, _tables, _starts);
                 Roots = roots.Roots;
                 _pinned = roots.Pinned;
+                Ranges = [.. structures.Ask(structures.Reserved).Select(static r => new AddressRange(r.Start, r.End))];
                 _marker = new Marker(_image, _tables, structures, roots.Dependents, roots.ThreadData);
+                _fields = new ObjectFields(_image, _tables, structures);
+                _statics = new StaticNames(memory, structures);
+                _paths = new HolderPaths(memory, _marker, _fields, _statics, structures);
             }
             catch
             {
@@ -51,6 +56,9 @@ internal sealed class ManagedHeap : IDisposable
 
     /// <summary>All roots that the runtime knows of but those on stacks.</summary>
     public IReadOnlyList<ManagedRoot> Roots { get; }
+
+    /// <summary>The collector's address space: where objects are, and where they may come to be.</summary>
+    public IReadOnlyList<AddressRange> Ranges { get; }
 
     /// <summary>How many objects were found live so far.</summary>
     public int LiveObjects => _marker.Count;
@@ -94,9 +102,36 @@ internal sealed class ManagedHeap : IDisposable
         _image.SegmentAt(address) is >= 0 and var segment
         && (_image.KindOf(segment) is SegmentKind.Pinned or SegmentKind.Frozen || _pinned.Contains(address));
 
+    /// <summary>The array of numbers or the string whose first element an address is; null when there is none.</summary>
+    /// <exception cref="TornCopyException">The objects do not follow each other as they must.</exception>
+    public (ulong Object, string TypeName)? ContentsAt(ulong address)
+    {
+        ulong found = ObjectAt(address);
+        if (found == 0)
+        {
+            return null;
+        }
+
+        ulong type = _fields.TypeOf(found);
+        ref MethodTable table = ref _tables.At(type);
+        ulong first = type == _tables.String ? sizeof(ulong) + sizeof(int) : table.BaseBytes - sizeof(ulong);
+        return table.ComponentBytes > 0 && table.Runs == 0 && address == found + first ? (found, TypeNameOf(found)) : null;
+    }
+
     /// <summary>The name of an object's type as C# writes it, without its namespace.</summary>
-    public string TypeNameOf(ulong address) =>
-        _image.TryReadWord(address, out ulong type) ? _structures.Ask(() => _structures.TypeName(type)) : "";
+    public string TypeNameOf(ulong address) => _fields.NameOf(address);
+
+    /// <summary>
+    /// The way from what keeps the object alive to the word, as the source reads, without what the word leads to:
+    /// <c>static Cache.Instance -> Dictionary&lt;string, SafeStatement&gt;["q1"] -> SafeStatement.handle</c>.
+    /// </summary>
+    public string PathTo(in ManagedHolder holder) => _paths.To(in holder);
+
+    /// <summary>
+    /// The static field of a primitive type that lies at an address: <c>static Cache.s_block</c>; null: there is none. The first
+    /// question takes some ten milliseconds.
+    /// </summary>
+    public string? StaticAt(ulong address) => _statics.At(address) is { } name ? $"static {name}" : null;
 
     /// <inheritdoc/>
     public void Dispose()

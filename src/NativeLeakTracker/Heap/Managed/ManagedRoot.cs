@@ -6,7 +6,7 @@ internal enum RootKind
     /// <summary>A static field.</summary>
     Static,
 
-    /// <summary>A thread's value of a static field that has one for each thread.</summary>
+    /// <summary>A thread's value of a static field that has one for each thread, or a word of native thread storage.</summary>
     ThreadStatic,
 
     /// <summary>A GCHandle, or a reference of the runtime's own.</summary>
@@ -24,14 +24,8 @@ internal enum RootKind
     /// <summary>Waiting for its finalizer to be run.</summary>
     FinalizerQueue,
 
-    /// <summary>A word on a stack.</summary>
+    /// <summary>A word on a stack, or a register.</summary>
     Stack,
-
-    /// <summary>A register.</summary>
-    Register,
-
-    /// <summary>A word of native thread storage.</summary>
-    ThreadStorage,
 }
 
 /// <summary>A reference to an object that does not stem from another object.</summary>
@@ -44,5 +38,5 @@ internal readonly record struct ManagedRoot(RootKind Kind, ulong Object, ulong S
 /// <summary>A word in a live object that may point to native memory.</summary>
 /// <param name="Index">Of the object, in the order in which objects were found live.</param>
 /// <param name="Offset">Of the word, from the object's first byte.</param>
-/// <param name="Word">Its value.</param>
-internal readonly record struct ManagedHolder(int Index, long Offset, ulong Word);
+/// <param name="Pointer">Its value.</param>
+internal readonly record struct ManagedHolder(int Index, long Offset, ulong Pointer);

@@ -205,6 +205,11 @@ internal sealed unsafe class Marker : IDisposable
                 throw new TornCopyException("An object is longer than its part of the heap, or none.");
             }
 
+            if (table.IsOwn)
+            {
+                continue;
+            }
+
             if (table.Runs > 0)
             {
                 if (table.IsRepeating)

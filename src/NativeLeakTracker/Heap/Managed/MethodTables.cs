@@ -22,7 +22,8 @@ internal sealed class MethodTables
 
     private readonly FrozenMemory _memory;
     private readonly RuntimeStructures _structures;
-    private readonly int _flags, _baseSize, _class, _tableOfClass;
+    private readonly int _flags, _baseSize, _class, _tableOfClass, _module;
+    private readonly ulong _ownModule;
     private readonly byte[] _head;
     private readonly Dictionary<ulong, int> _indexes = [];
     private readonly List<ReferenceRun> _runs = [];
@@ -45,6 +46,9 @@ internal sealed class MethodTables
         _head = new byte[contract.Field("MethodTable", "!")];
         FreeObject = Variable("FreeObjectMethodTable");
         ObjectArray = Variable("ObjectArrayMethodTable");
+        String = Variable("StringMethodTable");
+        _module = contract.Field("MethodTable", "Module");
+        _ownModule = memory is FrozenCopy && memory.TryReadWord((ulong)typeof(MethodTables).TypeHandle.Value + (uint)_module, out ulong own) ? own : 0;
     }
 
     /// <summary>Of what fills gaps between objects.</summary>
@@ -52,6 +56,8 @@ internal sealed class MethodTables
 
     /// <summary>Of object[].</summary>
     public ulong ObjectArray { get; }
+
+    public ulong String { get; }
 
     /// <summary>The table at an address.</summary>
     /// <exception cref="TornCopyException">There is none.</exception>
@@ -96,6 +102,7 @@ internal sealed class MethodTables
             ComponentBytes = componentBytes,
             HasComponents = (flags & HasComponents) != 0,
             IsFree = address == FreeObject,
+            IsOwn = _ownModule != 0 && BitConverter.ToUInt64(_head, _module) == _ownModule,
             FirstRun = _runs.Count,
             Addresses = componentBytes is > 0 and < sizeof(ulong) || address == FreeObject ? AddressFields.None : AddressFields.NotAsked,
         };
@@ -244,6 +251,9 @@ internal struct MethodTable
     public bool IsRepeating;
 
     public bool IsFree;
+
+    /// <summary>The tracker's: what its objects know, they do not hold.</summary>
+    public bool IsOwn;
 
     /// <summary>Where the elements of such an array begin.</summary>
     public uint FirstElement;

@@ -43,12 +43,7 @@ internal sealed unsafe class ObjectStarts : IDisposable
             return 0;
         }
 
-        if (!_isWalked[segment])
-        {
-            Walk(segment);
-            _isWalked[segment] = true;
-        }
-
+        WalkOnce(segment);
         address &= ~7UL;
         ulong first = _image.WordAt(segment, _image.StartOf(segment));
         ulong word = _image.WordAt(segment, address);
@@ -69,7 +64,44 @@ internal sealed unsafe class ObjectStarts : IDisposable
         return address < start + BytesOf(segment, start, out _) ? start : 0;
     }
 
+    /// <summary>All objects of a type in the segments of a kind.</summary>
+    /// <exception cref="TornCopyException">The objects do not follow each other as they must.</exception>
+    public IEnumerable<ulong> AllOf(SegmentKind kind, ulong type)
+    {
+        for (int segment = 0; segment < _image.Segments; segment++)
+        {
+            if (_image.KindOf(segment) != kind)
+            {
+                continue;
+            }
+
+            WalkOnce(segment);
+            for (ulong at = _image.StartOf(segment); at < _image.EndOf(segment); at += sizeof(ulong))
+            {
+                if (IsStart(segment, at) && _image.TryReadWord(at, out ulong found) && found == type)
+                {
+                    yield return at;
+                }
+            }
+        }
+    }
+
     public void Dispose() => _buffer.Dispose();
+
+    private bool IsStart(int segment, ulong at)
+    {
+        ulong word = _image.WordAt(segment, at);
+        return (_starts[word >> 6] & (1UL << (int)(word & 63))) != 0;
+    }
+
+    private void WalkOnce(int segment)
+    {
+        if (!_isWalked[segment])
+        {
+            Walk(segment);
+            _isWalked[segment] = true;
+        }
+    }
 
     private void Walk(int segment)
     {

@@ -78,8 +78,9 @@ internal sealed class RootSet
         Dependents = [.. dependents];
         if (_structures.Ask(_structures.IsServer))
         {
-            // With a heap for each processor handles are lost to the runtime's reader when their number goes down. Statics are not.
-            foreach (ulong address in _structures.Ask(_structures.StaticStorage).Select(_starts.Find).Where(statics.Add))
+            // With a heap for each processor the runtime's reader loses handles when the number of heaps goes down. Those of static
+            // fields can do without: hardly anybody else makes arrays of objects there.
+            foreach (ulong address in _starts.AllOf(SegmentKind.Pinned, _tables.ObjectArray).Where(statics.Add))
             {
                 Add(RootKind.Static, address, 0);
             }

@@ -1,5 +1,4 @@
 using System.Diagnostics.CodeAnalysis;
-using NativeLeaks.Files;
 
 namespace NativeLeaks.Heap.Managed;
 
@@ -26,7 +25,7 @@ internal sealed unsafe class RuntimeStructures : IDisposable
     private RuntimeStructures(FrozenMemory memory, in MemoryMapping runtime, string readerPath, bool isKept)
     {
         _isKept = isKept;
-        Type type = CarriedAssemblies.Load(Adapter, "NativeLeaks.RuntimeReader.Reader");
+        Type type = CarriedAssemblies.Load(Adapter).GetType("NativeLeaks.RuntimeReader.Reader", throwOnError: true)!;
         _reader = Activator.CreateInstance(type, runtime.Start, runtime.Path, readerPath, memory.ProcessId, ReadFrom(memory))!;
         try
         {
@@ -36,9 +35,9 @@ internal sealed unsafe class RuntimeStructures : IDisposable
             IsWalkable = Bind<Func<bool>>(nameof(IsWalkable));
             IsServer = Bind<Func<bool>>(nameof(IsServer));
             Segments = Bind<Func<(ulong, ulong, int)[]>>(nameof(Segments));
+            Reserved = Bind<Func<(ulong, ulong)[]>>(nameof(Reserved));
             AllocationContexts = Bind<Func<(ulong, ulong)[]>>(nameof(AllocationContexts));
             Handles = Bind<Func<(ulong, ulong, int, ulong)[]>>(nameof(Handles));
-            StaticStorage = Bind<Func<ulong[]>>(nameof(StaticStorage));
             FinalizerQueue = Bind<Func<(ulong, ulong)[]>>(nameof(FinalizerQueue));
             Threads = Bind<Func<(ulong, int, int)[]>>(nameof(Threads));
             Modules = Bind<Func<ulong[]>>(nameof(Modules));
@@ -72,14 +71,14 @@ internal sealed unsafe class RuntimeStructures : IDisposable
     /// <summary>The parts of the heap, by <see cref="SegmentKind"/>.</summary>
     public Func<(ulong Start, ulong End, int Kind)[]> Segments { get; }
 
+    /// <summary>Address space that is the collector's.</summary>
+    public Func<(ulong Start, ulong End)[]> Reserved { get; }
+
     /// <summary>What threads have for their next objects.</summary>
     public Func<(ulong Next, ulong End)[]> AllocationContexts { get; }
 
     /// <summary>By <see cref="HandleKind"/>; the second object is that of a dependent handle.</summary>
     public Func<(ulong Slot, ulong Object, int Kind, ulong Second)[]> Handles { get; }
-
-    /// <summary>Addresses in the arrays that hold static fields.</summary>
-    public Func<ulong[]> StaticStorage { get; }
 
     /// <summary>Where it stands which objects wait for their finalizer.</summary>
     public Func<(ulong Start, ulong End)[]> FinalizerQueue { get; }

@@ -1,5 +1,4 @@
 using System.Diagnostics.CodeAnalysis;
-using NativeLeaks.Files;
 
 namespace NativeLeaks.Symbols.CallSites;
 
@@ -70,7 +69,8 @@ internal static class Disassembler
     {
         try
         {
-            Type instructions = CarriedAssemblies.Load(Adapter, "NativeLeaks.Disassembly.Instructions");
+            Type instructions = CarriedAssemblies.Load(Adapter)
+                .GetType("NativeLeaks.Disassembly.Instructions", throwOnError: true)!;
             return new Functions(
                 instructions.GetMethod(nameof(Decode))!.CreateDelegate<DecodeFunction>(),
                 instructions.GetMethod(nameof(Format))!.CreateDelegate<FormatFunction>());
