@@ -54,6 +54,12 @@ internal static partial class ShimLibrary
     [LibraryImport(Name, EntryPoint = "nlt_thread_quiet")]
     public static partial int SetThreadQuiet(int on);
 
+    [LibraryImport(Name, EntryPoint = "nlt_own_memory")]
+    public static unsafe partial uint GetOwnMemory((ulong Start, ulong SizeBytes)* ranges, uint capacity);
+
+    [LibraryImport(Name, EntryPoint = "nlt_walk_places")]
+    public static unsafe partial uint WalkPlaces(ulong* addresses, ulong* stackPointers, uint capacity);
+
     [LibraryImport(Name, EntryPoint = "nlt_pairing_begin")]
     [return: MarshalAs(UnmanagedType.Bool)]
     public static partial bool BeginPairing();

@@ -111,7 +111,7 @@ internal sealed class FrozenCopy : FrozenMemory, IDisposable
     /// Which pages of a range can hold something else than zeros. Of private memory without a file, those that were ever written;
     /// of any other all, because the copy has such a page only once it was read there. Costs about a nanosecond a page.
     /// </summary>
-    public bool[] PresentPages(ulong start, ulong end)
+    public override bool[] PresentPages(ulong start, ulong end)
     {
         start &= ~(ulong)(PageBytes - 1);
         int count = checked((int)((end - start + PageBytes - 1) / PageBytes));

@@ -6,10 +6,16 @@ namespace NativeLeaks.Heap;
 /// </summary>
 internal sealed class GlibcHeap
 {
-    private GlibcHeap(IReadOnlyList<NativeNode> chunksInUse, IReadOnlyList<NativeNode> allocatorState, bool isBusy, IReadOnlyList<string> doubts)
+    private GlibcHeap(
+        IReadOnlyList<NativeNode> chunksInUse,
+        IReadOnlyList<NativeNode> allocatorState,
+        IReadOnlyList<AddressRange> mappings,
+        bool isBusy,
+        IReadOnlyList<string> doubts)
     {
         ChunksInUse = chunksInUse;
         AllocatorState = allocatorState;
+        Mappings = mappings;
         IsBusy = isBusy;
         Doubts = doubts;
     }
@@ -20,6 +26,9 @@ internal sealed class GlibcHeap
 
     /// <summary>Memory whose words hold nothing, by address: arenas, headers of heaps, tcaches.</summary>
     public IReadOnlyList<NativeNode> AllocatorState { get; }
+
+    /// <summary>The mappings that chunks are cut from, but for large ones, which are mapped by themselves: nothing else is there.</summary>
+    public IReadOnlyList<AddressRange> Mappings { get; }
 
     /// <summary>A thread stood inside malloc with an arena locked: the lists may be halfway between two states.</summary>
     public bool IsBusy { get; }
@@ -39,6 +48,7 @@ internal sealed class GlibcHeap
         List<string> doubts = [];
         var chunks = new List<NativeNode>();
         var state = new List<NativeNode>();
+        var mappings = new List<AddressRange>();
         var words = new WordWindow(memory);
         foreach (GlibcArena arena in arenas)
         {
@@ -48,6 +58,8 @@ internal sealed class GlibcHeap
             doubts.AddRange(regions.Doubts);
             foreach (GlibcRegion region in regions.All)
             {
+                MemoryMapping mapping = MemoryMap.At(memory.Mappings, region.Start);
+                mappings.Add(new AddressRange(mapping.Start, mapping.End));
                 if (!GlibcChunkWalk.Walk(words, region, chunks, out ulong stoppedAt))
                 {
                     doubts.Add($"a chunk of the heap at 0x{stoppedAt:x} does not lead to the next");
@@ -69,6 +81,6 @@ internal sealed class GlibcHeap
         inUse.AddRange(GlibcMappedChunks.Find(memory, arenas, doubts));
         inUse.Sort(static (a, b) => a.Start.CompareTo(b.Start));
         state.Sort(static (a, b) => a.Start.CompareTo(b.Start));
-        return new GlibcHeap(inUse, state, arenas.Any(static arena => arena.IsLocked), doubts);
+        return new GlibcHeap(inUse, state, mappings, arenas.Any(static arena => arena.IsLocked), doubts);
     }
 }

@@ -61,12 +61,22 @@ uint64_t nlt_live_word(uint64_t address);
  * two, as the caller numbers them. */
 void nlt_wrong_function(uint64_t address, uint64_t functions);
 
+/* Memory that the engine mapped for itself, the tables' chunks among it: writes up to `capacity` ranges, returns their number. */
+struct nlt_range {
+    uint64_t start;
+    uint64_t size_bytes;
+};
+uint32_t nlt_own_memory(struct nlt_range *ranges, uint32_t capacity);
+
 /* Looks again for objects and imports that were bound past the hooks; returns how many were rebound. */
 uint32_t nlt_rebind(void);
 
 /* Where the calling thread stands, walked now: writes up to `capacity` return addresses, innermost first; returns their
  * number. For tests and for Explain(): it shows what the walker sees. */
 uint32_t nlt_walk_here(uint64_t *addresses, uint32_t capacity);
+
+/* The same with the stack pointer that each frame goes on with: where the frame's own part of the stack begins. */
+uint32_t nlt_walk_places(uint64_t *addresses, uint64_t *stack_pointers, uint32_t capacity);
 
 /* Whether the path itself, no link followed, is a regular file: .NET cannot tell one from a pipe or a device. */
 int nlt_is_regular_file(const char *path);

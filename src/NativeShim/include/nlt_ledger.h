@@ -287,7 +287,8 @@ struct nlt_epoch {
     uint32_t next_free;             /* of a free entry; 0: the last                                                      */
 };
 static_assert(sizeof(struct nlt_epoch) == 32, "layout");
-#define NLT_EPOCH_OLDER 1u          /* of blocks that are older than the recording and were resized while it ran         */
+#define NLT_EPOCH_OLDER 1u          /* of blocks that are older than the recording and were resized while it ran; and, with the root
+                                       for their context, of the tracker's own, which are in no count                   */
 
 /* A block of an open scope that the finalizer thread released: somebody did not dispose its owner. Kept while scopes are open. */
 struct nlt_finalized {
