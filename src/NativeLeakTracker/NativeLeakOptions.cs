@@ -82,6 +82,12 @@ public sealed record NativeLeakOptions
     /// </summary>
     public bool CheckPairing { get; init; } = true;
 
+    /// <summary>
+    /// Whether blocks that are kept (<see cref="NativeLeakReport.Kept"/>) are leaks, too: held by a static field, a library's global
+    /// variable, or something older than the scope. A cache that is filled in the test then fails it.
+    /// </summary>
+    public bool Strict { get; init; }
+
     /// <summary>What <see cref="NativeLeakTracker.AssertNoLeaks"/> does on a platform without the engine.</summary>
     public UnavailableBehavior WhenUnavailable { get; init; } = UnavailableBehavior.Pass;
 

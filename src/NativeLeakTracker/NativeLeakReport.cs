@@ -33,6 +33,12 @@ public sealed record NativeLeakReport
     /// function.</summary>
     public IReadOnlyList<PairingBug> PairingBugs { get; init; } = [];
 
+    /// <summary>
+    /// Pointers into the managed heap that outstanding native blocks keep although nothing pins what they point to. They fail an assertion
+    /// only with <see cref="NativeLeakOptions.Strict"/>: memory that was never written can hold such a pointer by chance.
+    /// </summary>
+    public IReadOnlyList<ManagedPointerBug> ManagedPointers { get; init; } = [];
+
     /// <summary>Outstanding blocks that nobody is blamed for, by reason.</summary>
     public required IReadOnlyList<ExcludedBlocks> Excluded { get; init; }
 
@@ -169,8 +175,9 @@ public sealed record ReportedCapture(
 public sealed record ReportedTotals(long LiveBlocks, long LiveBytes, long AllocatedBlocks, long? AllocatedBytes);
 
 /// <summary>Outstanding blocks with one stack.</summary>
-/// <param name="Verdict"><c>undisposed</c>, or <c>unclassified</c>: outstanding, and nothing was looked for that may still hold the
-/// blocks.</param>
+/// <param name="Verdict"><c>lost</c>: nothing points to the blocks; <c>undisposed</c>: something could still release them, and nobody did;
+/// <c>kept</c>: reachable from what lives on; <c>unclassified</c>: what may hold them could not be looked for, see the report's notes.
+/// docs/verdicts.md says more.</param>
 /// <param name="Blocks">Number of blocks.</param>
 /// <param name="Bytes">Sum of the requested sizes.</param>
 /// <param name="SmallestBytes">Smallest requested size.</param>
@@ -197,13 +204,32 @@ public sealed record LeakGroup(
     public string? Import { get; init; }
 
     /// <summary>
-    /// What the verdict rests on; of <c>undisposed</c>: <c>finalizer</c> (the finalizer thread released the blocks, because nobody had
-    /// disposed what owned them). Null for other verdicts.
+    /// What the verdict rests on; of <c>undisposed</c>: held by a <c>stack</c> or register, by a <c>handle</c>, or by <c>thread</c> storage
+    /// only; or <c>finalizer</c>: the finalizer thread released the blocks, or is going to, because nobody had disposed what owned
+    /// them. Null for other verdicts.
     /// </summary>
     public string? How { get; init; }
 
     /// <summary>The type whose finalizer released the blocks, where that can be told.</summary>
     public string? FinalizedType { get; init; }
+
+    /// <summary>
+    /// What holds the blocks, outermost first, as the source reads: <c>static Cache.Instance -> SafeStatement.handle -> block</c>. The
+    /// ways to some of the blocks, each text once. Empty where nothing holds them, or nothing was looked for.
+    /// </summary>
+    public IReadOnlyList<string> Holders { get; init; } = [];
+
+    /// <summary>Collections that the oldest of the blocks has survived, those of the judgement itself left out; null: not known.</summary>
+    public long? CollectionsSurvived { get; init; }
+
+    /// <summary>The same of the youngest.</summary>
+    public long? FewestCollectionsSurvived { get; init; }
+
+    /// <summary>When the first of the blocks was allocated, to the last collection or start of a scope before; null: not known.</summary>
+    public DateTimeOffset? FirstAllocated { get; init; }
+
+    /// <summary>The same of the last.</summary>
+    public DateTimeOffset? LastAllocated { get; init; }
 
     /// <summary>Of an assertion about growth: blocks that each measured round left behind. Else null.</summary>
     public IReadOnlyList<long>? BlocksPerRound { get; init; }
@@ -228,6 +254,16 @@ public sealed record PairingBug(
     /// <summary>Of a double free: where the block was released first. Else empty.</summary>
     public IReadOnlyList<LeakFrame> FirstReleaseStack { get; init; } = [];
 }
+
+/// <summary>A pointer into the managed heap that native memory keeps and must not.</summary>
+/// <param name="Address">The native block, as a hexadecimal address.</param>
+/// <param name="Offset">Where in it the pointer stands, in bytes.</param>
+/// <param name="Count">Blocks with the same stack and the same pointer.</param>
+/// <param name="Target">What it leads to.</param>
+/// <param name="Description">What is wrong, and what to do, in sentences.</param>
+/// <param name="Stack">Where the block was allocated, innermost frame first.</param>
+public sealed record ManagedPointerBug(
+    string Address, long Offset, long Count, string Target, string Description, IReadOnlyList<LeakFrame> Stack);
 
 /// <summary>What a frame belongs to.</summary>
 public enum LeakFrameKind

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using NativeLeaks.Analysis;
 using NativeLeaks.Capture;
 using NativeLeaks.Ledger;
@@ -28,6 +29,7 @@ public sealed partial class NativeLeakTracker : IDisposable
     private readonly CaptureCounters _before;
     private readonly DateTimeOffset _started = DateTimeOffset.UtcNow;
     private readonly long _firstSequence;
+    private readonly StackPlace? _opened;
     private int _disposed;
 
     private NativeLeakTracker(NativeLeakOptions options, ScopeKind kind)
@@ -39,6 +41,7 @@ public sealed partial class NativeLeakTracker : IDisposable
             _before = _ledger.SumCounters();
             _scope = FlowScope.Open(kind) ?? throw new InvalidOperationException(
                 "No more scopes can be opened in this process: 65,535 trackers are open. Dispose those that are done.");
+            _opened = options.Scope == NativeLeakScope.Flow ? StackPlace.Here() : null;
         }
         else if (ShimEngine.IsSupportedPlatform)
         {
@@ -146,7 +149,12 @@ public sealed partial class NativeLeakTracker : IDisposable
     /// <see cref="NativeLeakOptions.SettleTimeout"/>; then costs a pass over the live blocks and the naming of their stacks.
     /// </summary>
     /// <exception cref="ObjectDisposedException">The tracker was disposed.</exception>
-    public NativeLeakReport GetReport() => Judge(isCleanTold: true)!;
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    public unsafe NativeLeakReport GetReport()
+    {
+        int outermost;
+        return Judge(isCleanTold: true, (ulong)&outermost)!;
+    }
 
     /// <summary>Throws when native memory that was allocated in the scope is outstanding, was left to a finalizer, or was released
     /// wrongly.</summary>
@@ -154,10 +162,13 @@ public sealed partial class NativeLeakTracker : IDisposable
     /// <exception cref="PlatformNotSupportedException">Nothing can be recorded here, and
     /// <see cref="NativeLeakOptions.WhenUnavailable"/> asks to be told.</exception>
     /// <exception cref="ObjectDisposedException">The tracker was disposed.</exception>
-    public void AssertNoLeaks()
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    public unsafe void AssertNoLeaks()
     {
         ThrowIfUnavailable();
-        if (Judge(isCleanTold: false) is { } report && (report.Leaks.Count > 0 || report.PairingBugs.Count > 0))
+        int outermost;
+        if (Judge(isCleanTold: false, (ulong)&outermost) is { } report &&
+            (report.Leaks.Count > 0 || report.PairingBugs.Count > 0 || (_options.Strict && report.ManagedPointers.Count > 0)))
         {
             throw new NativeLeakException(report);
         }
@@ -212,7 +223,9 @@ public sealed partial class NativeLeakTracker : IDisposable
         () => Outstanding.Measure(_ledger!, Filter(), resolver), static outstanding => outstanding.Blocks == 0, _options.SettleTimeout);
 
     /// <summary>Null: there is nothing to blame anybody for, and nobody wants to be told of it.</summary>
-    private NativeLeakReport? Judge(bool isCleanTold)
+    /// <param name="isCleanTold">Whether somebody does.</param>
+    /// <param name="outermost">The address of a local of the method that the caller called.</param>
+    private NativeLeakReport? Judge(bool isCleanTold, ulong outermost)
     {
         ObjectDisposedException.ThrowIf(Volatile.Read(ref _disposed) != 0, this);
         using QuietRegion quiet = QuietRegion.Enter();
@@ -222,6 +235,7 @@ public sealed partial class NativeLeakTracker : IDisposable
             return _options.CheckPairing ? report : report with { PairingBugs = [] };
         }
 
+        Questioner asked = Questioner.Here(outermost);
         using var resolver = new ContextResolver(_ledger, SymbolSettings.FromEnvironment(), isThisProcess: true);
         (Outstanding outstanding, string? unsettled) = Settle(resolver);
         BlockFilter filter = Filter();
@@ -231,12 +245,10 @@ public sealed partial class NativeLeakTracker : IDisposable
             return null;
         }
 
-        LeakFindings findings = LeakAnalysis.Judge(_ledger, filter, resolver, JudgingRules.Of(_options));
-        return ReportBuilder.Build(_ledger, findings, _before, _started, "since Start()", "running") with
-        {
-            Notes = [.. Notes(filter, unsettled)],
-            PairingBugs = wrongReleases,
-        };
+        var verdicts = new Verdicts(ShimEngine.Home!, _ledger, resolver, _opened, _scope!.FirstSequence, asked);
+        LeakFindings findings = LeakAnalysis.Judge(_ledger, filter, resolver, JudgingRules.Of(_options), verdicts);
+        NativeLeakReport judged = ReportBuilder.Build(_ledger, findings, _before, _started, "since Start()", "running");
+        return judged with { Notes = [.. judged.Notes, .. Notes(filter, unsettled)], PairingBugs = wrongReleases };
     }
 
     private IReadOnlyList<PairingBug> WrongReleases(BlockFilter filter, ContextResolver resolver) =>

@@ -22,6 +22,7 @@ static void after_fork_in_parent(void) {
 
 static void after_fork_in_child(void) {
     pthread_mutex_unlock(&control_lock);
+    nltp_stand_still_after_fork();
     if (*nltp_may_write == 0) return;
     nltp_ledger->pid = nltp_getpid();
     nltp_threads_after_fork();
@@ -230,6 +231,13 @@ void nlt_pairing_end(void) {
     pthread_mutex_lock(&control_lock);
     nltp_pairing_end();
     pthread_mutex_unlock(&control_lock);
+}
+
+int nlt_freeze(struct nlt_frozen *frozen, struct nlt_frozen_thread *threads, uint32_t capacity) {
+    pthread_mutex_lock(&control_lock);
+    int status = nltp_freeze(frozen, threads, capacity);
+    pthread_mutex_unlock(&control_lock);
+    return status;
 }
 
 int nlt_thread_quiet(int on) {

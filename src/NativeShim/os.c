@@ -8,15 +8,56 @@
 #include <sys/uio.h>
 #include <time.h>
 
+/* What nltp_map() handed out: reports must not take it for the program's. Entries that were given back are taken again. */
+#define OWN_CAPACITY (1u << 15)
+static struct nlt_range own[OWN_CAPACITY];
+static uint32_t own_count;
+
+static void note_own(uint64_t start, uint64_t size_bytes) {
+    uint32_t used = nltp_load(&own_count);
+    for (uint32_t i = 0; i < used && i < OWN_CAPACITY; i++) {
+        uint64_t none = 0;
+        if (nltp_load(&own[i].start) == 0 && nltp_cas(&own[i].start, &none, start)) {
+            nltp_store(&own[i].size_bytes, size_bytes);
+            return;
+        }
+    }
+    uint32_t entry = nltp_add(&own_count, 1);
+    if (entry >= OWN_CAPACITY) return;
+    nltp_store(&own[entry].size_bytes, size_bytes);
+    nltp_store_release(&own[entry].start, start);
+}
+
+static void forget_own(uint64_t start) {
+    uint32_t used = nltp_load(&own_count);
+    for (uint32_t i = 0; i < used && i < OWN_CAPACITY; i++) {
+        if (nltp_load(&own[i].start) != start) continue;
+        nltp_store(&own[i].size_bytes, 0);
+        nltp_store_release(&own[i].start, 0);
+        return;
+    }
+}
+
+uint32_t nlt_own_memory(struct nlt_range *ranges, uint32_t capacity) {
+    uint32_t used = nltp_load(&own_count), count = 0;
+    for (uint32_t i = 0; i < used && i < OWN_CAPACITY && count < capacity; i++) {
+        struct nlt_range range = {nltp_load_acquire(&own[i].start), nltp_load(&own[i].size_bytes)};
+        if (range.start != 0) ranges[count++] = range;
+    }
+    return count;
+}
+
 void *nltp_map(size_t size_bytes) {
     long result = nltp_syscall6(SYS_mmap, 0, (long)size_bytes, PROT_READ | PROT_WRITE,
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (result < 0 && result > -4096) return NULL;
     nltp_syscall3(SYS_madvise, result, (long)size_bytes, MADV_DONTDUMP);
+    note_own((uint64_t)result, size_bytes);
     return (void *)result;
 }
 
 void nltp_unmap(void *start, size_t size_bytes) {
+    forget_own((uint64_t)start);
     nltp_syscall3(SYS_munmap, (long)start, (long)size_bytes, 0);
 }
 

@@ -27,19 +27,30 @@ static inline void put(void *pointer, size_t size_bytes, uint32_t epoch, uintptr
     nltp_thread_leave(thread);
 }
 
+/* The tracker's own memory is in no count and no report. But it is known as what it is: pointers in it hold nothing, and whoever
+ * takes every block that is not recorded for one from before the recording would believe them. */
+static NLTP_NOINLINE void put_own(void *pointer, size_t size_bytes) {
+    nltp_block_put((uintptr_t)pointer, size_bytes, NLT_CONTEXT_ROOT, NLT_EPOCH_OLDER);
+}
+static inline bool is_own(uint64_t word) {
+    return nltp_word_context(word) == NLT_CONTEXT_ROOT && nltp_word_epoch(word) == NLT_EPOCH_OLDER;
+}
+
 void nltp_record_allocation(void *pointer, size_t size_bytes, uintptr_t return_address, const uintptr_t *hook_frame) {
     NLTP_WINDOW();
     if (NLTP_UNLIKELY(nltp_load(&nltp_pairing_period) != 0)) nltp_pairing_handed_out(pointer); /* recorded or not */
     uint32_t epoch = current_epoch();
-    if (NLTP_UNLIKELY(epoch == 0 || pointer == NULL || nltp_tls.quiet != 0)) return;
-    put(pointer, size_bytes, epoch, return_address, hook_frame);
+    if (NLTP_UNLIKELY(epoch == 0 || pointer == NULL)) return;
+    if (NLTP_UNLIKELY(nltp_tls.quiet != 0)) put_own(pointer, size_bytes);
+    else put(pointer, size_bytes, epoch, return_address, hook_frame);
 }
 
 /* A thread without memory for a state of its own still takes its blocks away. */
 static NLTP_NOINLINE void count_stateless(struct nltp_block block) {
     struct nlt_thread *shared = nltp_table(NLT_TABLE_THREADS);
-    nltp_add(block.word != 0 ? &shared->freed_blocks : &shared->untracked_frees, 1);
-    nltp_add(&shared->freed_bytes, block.size_bytes);
+    bool is_counted = block.word != 0 && !is_own(block.word);
+    nltp_add(is_counted ? &shared->freed_blocks : &shared->untracked_frees, 1);
+    if (is_counted) nltp_add(&shared->freed_bytes, block.size_bytes);
     nltp_add(&nltp_ledger->losses.lost_threads, 1);
 }
 
@@ -50,7 +61,7 @@ static inline struct nltp_block take(void *pointer) {
         count_stateless(block);
         return block;
     }
-    if (NLTP_LIKELY(block.word != 0)) {
+    if (NLTP_LIKELY(block.word != 0 && !is_own(block.word))) {
         nltp_totals_freed(thread, nltp_word_context(block.word), block.size_bytes);
     } else {
         nltp_bump(&thread->entry->untracked_frees, 1);
@@ -91,6 +102,7 @@ bool nltp_record_release(void *pointer, uintptr_t return_address, const uintptr_
 
 void nltp_record_missed_release(struct nltp_block block) {
     nltp_add(&nltp_ledger->losses.missed_frees, 1);
+    if (is_own(block.word)) return;
     struct nltp_thread *thread = nltp_thread_enter(); /* a borrowed one: the thread is recording */
     if (thread == NULL) return;
     nltp_totals_freed(thread, nltp_word_context(block.word), block.size_bytes);
@@ -125,6 +137,7 @@ bool nltp_record_resize_begin(void *pointer, struct nltp_block *block, uintptr_t
 static NLTP_NOINLINE void put_back(void *pointer, struct nltp_block block) {
     if (nltp_load(&nltp_pairing_period) != 0) nltp_pairing_handed_out(pointer);
     nltp_block_put((uintptr_t)pointer, block.size_bytes, nltp_word_context(block.word), nltp_word_epoch(block.word));
+    if (is_own(block.word)) return;
     struct nltp_thread *thread = nltp_thread_enter();
     if (thread == NULL) return;
     nltp_totals_unfreed(thread, nltp_word_context(block.word), block.size_bytes);
@@ -141,9 +154,13 @@ void nltp_record_resize_end(void *pointer, struct nltp_block old, void *result, 
     }
     if (NLTP_UNLIKELY(nltp_load(&nltp_pairing_period) != 0)) nltp_pairing_handed_out(result);
     /* A resized block is the same block: it keeps its epoch, and one from before the recording stays from before. */
-    if (old.word != 0) {
+    if (old.word != 0 && is_own(old.word)) {
+        put_own(result, size_bytes);
+    } else if (old.word != 0) {
         put(result, size_bytes, nltp_word_epoch(old.word), return_address, hook_frame);
-    } else if (current_epoch() != 0 && nltp_tls.quiet == 0) {
+    } else if (current_epoch() != 0 && nltp_tls.quiet != 0) {
+        put_own(result, size_bytes);
+    } else if (current_epoch() != 0) {
         uint32_t epoch = pointer == NULL ? current_epoch() : NLT_EPOCH_OLDER;
         put(result, size_bytes, epoch, return_address, hook_frame);
     }

@@ -3,7 +3,7 @@
  *   hooks.c -> record.c -> walk.c -> rules.c -> unwind_elf.c, unwind_clr.c
  *                  |          '----> contexts.c -> identify_clr.c
  *                  '--> blocks.c, threads.c, pairing.c
- *   lifecycle.c: ledger.c, rebind.c, stats.c            modules.c: objects and their generation */
+ *   lifecycle.c: ledger.c, rebind.c, stats.c, freeze.c  modules.c: objects and their generation */
 #ifndef NLTP_SHIM_H
 #define NLTP_SHIM_H
 
@@ -392,6 +392,23 @@ uint32_t nltp_rebind_bound_imports(void);
 void *nltp_first_definition(const char *name);
 /* Gives every import and the symbol table back, releases last. */
 int nltp_rebind_undo(void);
+
+/* ---- freeze.c: the copy that is read while the program goes on --------------------------------------------------------- */
+
+/* Under the control functions' lock: */
+int nltp_freeze(struct nlt_frozen *frozen, struct nlt_frozen_thread *threads, uint32_t capacity);
+
+/* headroom.c. False: the copy could need more than there is. `root`: before each path; a test has its own files there. */
+bool nltp_headroom_suffices(const char *root, uint64_t *needed_bytes, uint64_t *available_bytes);
+
+/* stand_still.c. Notes where all other threads stand, and keeps those that run from running until nltp_go_on(), which must be called
+ * whatever this returns: 0 or -errno. *since_ns: when the first could have been stopped (CLOCK_MONOTONIC). */
+int nltp_stand_still(uint64_t *since_ns);
+void nltp_go_on(void);
+/* Afterwards: appends what was noted. */
+void nltp_tell_threads(struct nlt_frozen *frozen, struct nlt_frozen_thread *threads, uint32_t capacity);
+/* In a fork's child: nobody stands still there. */
+void nltp_stand_still_after_fork(void);
 
 /* ---- lifecycle.c, stats.c ------------------------------------------------------------------------------------------ */
 

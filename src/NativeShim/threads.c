@@ -82,7 +82,8 @@ static NLTP_NOINLINE void prepare(void) {
     if (pthread_setspecific(exit_key, (void *)1) == 0) {
         struct nltp_thread *thread = pool_take();
         if (thread != NULL) {
-            nltp_store(&thread->entry->tid, nltp_gettid());
+            nltp_store(&thread->entry->thread_pointer, (uint64_t)(uintptr_t)__builtin_thread_pointer());
+            nltp_store_release(&thread->entry->tid, nltp_gettid());
             thread->depth = thread->leaf_pc = 0;
             nltp_store(&thread->entry->scope, nltp_tls.scope);
             nltp_tls.thread = thread;

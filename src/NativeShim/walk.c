@@ -457,6 +457,22 @@ uint32_t nltp_walk(struct nltp_thread *thread, uintptr_t pc, uintptr_t sp, uintp
     return context;
 }
 
+uint32_t nlt_walk_places(uint64_t *addresses, uint64_t *stack_pointers, uint32_t capacity) {
+    if (nltp_ledger == NULL) return 0;
+    const uintptr_t *frame = __builtin_frame_address(0);
+    struct nltp_registers here = {.pc = frame[1], .sp = (uintptr_t)(frame + 2), .bp = frame[0]};
+    struct nltp_thread *thread = nltp_thread_enter();
+    if (thread == NULL) return 0;
+    uint32_t count = walk_afresh(thread, here);
+    if (count > capacity) count = capacity;
+    for (uint32_t i = 0; i < count; i++) {
+        addresses[i] = thread->fresh[i].pc;
+        stack_pointers[i] = thread->fresh[i].sp;
+    }
+    nltp_thread_leave(thread);
+    return count;
+}
+
 uint32_t nlt_walk_here(uint64_t *addresses, uint32_t capacity) {
     if (nltp_ledger == NULL) return 0;
     const uintptr_t *frame = __builtin_frame_address(0);

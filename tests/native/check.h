@@ -57,6 +57,9 @@ static struct {
     void (*thread_scope)(uint32_t);
     uint32_t (*rebind)(void);
     uint32_t (*walk_here)(uint64_t *, uint32_t);
+    int (*freeze)(struct nlt_frozen *, struct nlt_frozen_thread *, uint32_t);
+    void (*thaw)(int32_t);
+    int64_t (*read_memory)(int32_t, uint64_t, void *, uint64_t);
 } shim MAYBE_UNUSED;
 
 MAYBE_UNUSED static bool is_mode(int argc, char **argv, const char *mode) {
@@ -74,8 +77,11 @@ MAYBE_UNUSED static void find_shim(void *handle) {
     shim.thread_scope = (void (*)(uint32_t))dlsym(handle, "nlt_thread_scope");
     shim.rebind = (uint32_t(*)(void))dlsym(handle, "nlt_rebind");
     shim.walk_here = (uint32_t(*)(uint64_t *, uint32_t))dlsym(handle, "nlt_walk_here");
+    shim.freeze = (int (*)(struct nlt_frozen *, struct nlt_frozen_thread *, uint32_t))dlsym(handle, "nlt_freeze");
+    shim.thaw = (void (*)(int32_t))dlsym(handle, "nlt_thaw");
+    shim.read_memory = (int64_t(*)(int32_t, uint64_t, void *, uint64_t))dlsym(handle, "nlt_read_memory");
     CHECK(shim.install && shim.detach && shim.scope_open && shim.scope_close && shim.thread_scope && shim.rebind &&
-          shim.walk_here);
+          shim.walk_here && shim.freeze && shim.thaw && shim.read_memory);
     shim.ledger = shim.get_ledger();
 }
 

@@ -20,14 +20,19 @@ foreach(hazard
     fork_while_other_thread_allocates
     fork_while_scopes_are_opened
     free_of_unknown_pointers_and_of_blocks_from_before_the_start
+    frozen_copy_dies_with_its_process
+    frozen_copy_holds_still
     late_start_covers_imports
     longjmp_over_frames
+    no_copy_where_none_can_be_made
     pairs_that_match_are_never_called_wrong
+    program_never_sees_the_frozen_copy
     realloc_semantics
     releases_that_are_wrong_are_listed_with_both_stacks
     results_errno_alignment_kept
     signal_stack_over_an_unmapped_stack
     sixty_four_threads_lossless
+    sleeping_threads_are_not_interrupted
     stacks_that_are_guessed_are_marked
     stacks_through_optimised_native_code
     ten_thousand_threads_flat_memory
@@ -71,6 +76,11 @@ nlt_add_variant_test(fork_while_other_thread_allocates oldlibc)
 # Only where the shim is preloaded.
 nlt_add_preloaded_test(closes_all_descriptors)
 nlt_add_preloaded_test(memory_limit_rlimit_as)
+
+# Two files of the shim, by themselves.
+nlt_add_test(no_copy_without_headroom)
+target_sources(no_copy_without_headroom PRIVATE ${PROJECT_SOURCE_DIR}/src/NativeShim/headroom.c ${PROJECT_SOURCE_DIR}/src/NativeShim/os.c)
+target_include_directories(no_copy_without_headroom PRIVATE ${PROJECT_SOURCE_DIR}/src/NativeShim)
 
 # Programs that run themselves under the shim.
 nlt_add_test(shared_ledger)

@@ -106,10 +106,24 @@ internal static class Advice
     public static LeakGroup WithAdvice(this LeakGroup group) => group with { Advice = For(group) };
 
     private static string? For(LeakGroup group) =>
-        group.Verdict == "undisposed" || group.FinalizedType is not null
-            ? $"Dispose the {group.FinalizedType ?? "object that owns it"}: with using, or where its owner is disposed."
-            : group.Api is null ? FreeIt
-            : OfManaged(group.Api) ?? OfNative(group.Api);
+        group.Verdict == "kept" ? "Release it when what keeps it lets it go; AssertNoGrowth tells whether it grows."
+        : (group.FinalizedType ?? DisposableHolder(group)) is { } type ? $"Dispose the {type}: with using, or where its owner is disposed."
+        : group.How == "finalizer" ? "Dispose the object that owns it: with using, or where its owner is disposed."
+        : group.Api is null ? FreeIt
+        : OfManaged(group.Api) ?? OfNative(group.Api);
+
+    /// <summary>The SafeHandle that holds the blocks: its field is called <c>handle</c> (System.Runtime.InteropServices.SafeHandle).</summary>
+    private static string? DisposableHolder(LeakGroup group)
+    {
+        const string Field = ".handle -> block";
+        if (group.Holders.Count == 0 || !group.Holders[0].EndsWith(Field, StringComparison.Ordinal))
+        {
+            return null;
+        }
+
+        string way = group.Holders[0][..^Field.Length];
+        return way[(way.LastIndexOf("-> ", StringComparison.Ordinal) is >= 0 and var arrow ? arrow + 3 : 0)..];
+    }
 
     private static string? OfManaged(string api)
     {

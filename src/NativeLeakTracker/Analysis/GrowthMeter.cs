@@ -79,7 +79,7 @@ internal sealed class GrowthMeter(LedgerReader ledger, GrowthRounds plan, Judgin
 
             foreach (Series grown in growing)
             {
-                LeakGroup group = grown.Describe();
+                LeakGroup group = grown.Describe().WithAdvice();
                 if (rules.Exclude(grown.LargestRound()) is { } reason)
                 {
                     aside.Add(reason, group.Blocks, group.Bytes);
@@ -93,7 +93,8 @@ internal sealed class GrowthMeter(LedgerReader ledger, GrowthRounds plan, Judgin
 
         Dictionary<(uint, Judgement), LiveGroup> last = _rounds[^1];
         return new LeakFindings(
-            [.. leaks.OrderByDescending(static g => g.Bytes).ThenByDescending(static g => g.Blocks)],
+            LeakAnalysis.InOrder(leaks),
+            [],
             aside.ToList(),
             last.Sum(static g => g.Value.Blocks),
             last.Sum(static g => g.Value.Bytes),

@@ -50,11 +50,21 @@ internal sealed class JudgingRules
     public static JudgingRules OfEnvironment(Action<string> tell) =>
         new(NativeLeakOptions.Default, SuppressionSources.OfEnvironment(tell));
 
+    /// <summary>Whether what is kept fails as well.</summary>
+    public bool IsStrict => _options.Strict;
+
     /// <summary>Why a group is no leak after all; null: it is one.</summary>
-    public Exclusion? Exclude(LeakGroup group) =>
+    public Exclusion? Exclude(LeakGroup group) => ExcludeByStack(group) ?? ExcludeByAmount(group);
+
+    /// <summary>As far as the stack alone tells.</summary>
+    public Exclusion? ExcludeByStack(LeakGroup group) =>
         _suppressions.Find(group.Stack) is { } rule ? new Exclusion("suppressed", rule.Text, rule.Origin)
         : UnaskedFor(group) is { } filter ? new Exclusion("filter", filter)
-        : IsWithinLimits(group) ? new Exclusion("limit", DescribeLimits())
+        : null;
+
+    /// <summary>By the limits, and by what the caller thinks of it.</summary>
+    public Exclusion? ExcludeByAmount(LeakGroup group) =>
+        IsWithinLimits(group) ? new Exclusion("limit", DescribeLimits())
         : _options.Filter?.Invoke(group) is false ? new Exclusion("filter", nameof(NativeLeakOptions.Filter))
         : null;
 

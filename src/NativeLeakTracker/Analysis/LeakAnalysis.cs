@@ -3,22 +3,36 @@ using NativeLeaks.Symbols;
 
 namespace NativeLeaks.Analysis;
 
-/// <summary>What the outstanding blocks of a scope are: leaks, or nobody's.</summary>
+/// <summary>What the outstanding blocks of a scope are: leaks, kept, or nobody's.</summary>
 internal sealed record LeakFindings(
     IReadOnlyList<LeakGroup> Leaks,
+    IReadOnlyList<LeakGroup> Kept,
     IReadOnlyList<ExcludedBlocks> Excluded,
     long LiveBlocks,
     long LiveBytes,
-    IReadOnlyList<string> SymbolNotes);
+    IReadOnlyList<string> SymbolNotes)
+{
+    /// <summary>Pointers into the managed heap that native memory keeps and must not.</summary>
+    public IReadOnlyList<ManagedPointerBug> ManagedPointers { get; init; } = [];
 
-/// <summary>Judges outstanding blocks by the verdict contract (docs/verdicts.md), as far as stacks alone tell.</summary>
+    /// <summary>Why nothing was looked for that may hold the blocks; null: it was, or there was no need.</summary>
+    public string? Unclassified { get; init; }
+}
+
+/// <summary>Judges outstanding blocks by the verdict contract (docs/verdicts.md).</summary>
 internal static class LeakAnalysis
 {
-    public static LeakFindings Judge(LedgerReader ledger, BlockFilter filter, ContextResolver resolver, JudgingRules rules)
+    /// <param name="ledger">The tables.</param>
+    /// <param name="filter">The blocks that are judged.</param>
+    /// <param name="resolver">Names stacks.</param>
+    /// <param name="rules">What is not to be called a leak.</param>
+    /// <param name="verdicts">Asked only if something is left that could be one.</param>
+    public static LeakFindings Judge(
+        LedgerReader ledger, BlockFilter filter, ContextResolver resolver, JudgingRules rules, IVerdicts verdicts)
     {
         var aside = new SetAside();
-        var suspects = new Suspects(resolver);
         var attribution = new Attribution(resolver, filter);
+        List<OutstandingBlocks> suspected = [];
         long liveBlocks = 0, liveBytes = 0;
         foreach (OutstandingBlocks outstanding in LiveGroups.Collect(ledger, filter, rules.MinBlockBytes))
         {
@@ -27,41 +41,68 @@ internal static class LeakAnalysis
             liveBytes += group.Bytes;
 
             // Naming takes time; most of what is set aside is known without.
-            if (Exclude(resolver.Outline(group.Context), outstanding, attribution, rules) is { } reason)
+            if ((Exclude(resolver.Outline(group.Context), outstanding, attribution, rules) ?? rules.ExcludeByStack(Name(group, resolver)))
+                is { } reason)
             {
                 aside.Add(reason, group.Blocks, group.Bytes);
             }
             else
             {
-                suspects.Add(group, Judgement.Unclassified);
+                suspected.Add(outstanding);
             }
         }
 
-        foreach ((LiveGroup group, Judgement judgement) in FinalizerReleases.Collect(ledger, filter, resolver))
+        using JudgedBlocks judged = verdicts.Of(suspected, filter, rules.MinBlockBytes);
+        var suspects = new Suspects(resolver);
+        foreach ((LiveGroup group, Judgement judgement) in judged.Groups)
         {
             suspects.Add(group, judgement);
         }
 
-        List<LeakGroup> leaks = [];
-        foreach (LeakGroup group in suspects.Describe())
+        foreach ((LiveGroup group, Judgement judgement) in FinalizerReleases.Collect(ledger, filter, resolver))
         {
-            if (rules.Exclude(group) is { } reason)
+            if (rules.ExcludeByStack(Name(group, resolver)) is { } reason)
             {
                 aside.Add(reason, group.Blocks, group.Bytes);
             }
             else
             {
-                leaks.Add(group);
+                suspects.Add(group, judgement);
+            }
+        }
+
+        List<LeakGroup> leaks = [], kept = [];
+        foreach ((LeakGroup described, LiveGroup group) in suspects.Describe())
+        {
+            LeakGroup whole = judged.Complete(described, group).WithAdvice();
+            if (whole.Verdict == "kept" && !rules.IsStrict)
+            {
+                kept.Add(whole);
+            }
+            else if (rules.ExcludeByAmount(whole) is { } reason)
+            {
+                aside.Add(reason, whole.Blocks, whole.Bytes);
+            }
+            else
+            {
+                leaks.Add(whole);
             }
         }
 
         return new LeakFindings(
-            [.. leaks.OrderByDescending(static g => g.Bytes).ThenByDescending(static g => g.Blocks)],
-            aside.ToList(),
-            liveBlocks,
-            liveBytes,
-            leaks.Count > 0 ? resolver.Notes : []);
+            InOrder(leaks), InOrder(kept), aside.ToList(), liveBlocks, liveBytes, leaks.Count > 0 ? resolver.Notes : [])
+        {
+            ManagedPointers = judged.ManagedPointers,
+            Unclassified = judged.Unclassified,
+        };
     }
+
+    /// <summary>Most bytes first.</summary>
+    public static IReadOnlyList<LeakGroup> InOrder(IEnumerable<LeakGroup> groups) =>
+        [.. groups.OrderByDescending(static g => g.Bytes).ThenByDescending(static g => g.Blocks)];
+
+    private static LeakGroup Name(LiveGroup group, ContextResolver resolver) =>
+        Suspects.Describe(resolver.Resolve(group.Context), group, Judgement.Unclassified);
 
     private static Exclusion? Exclude(
         IReadOnlyList<FrameOutline> outline, OutstandingBlocks outstanding, Attribution attribution, JudgingRules rules) =>

@@ -6,7 +6,10 @@ namespace NativeLeaks.Analysis;
 internal sealed class LiveGroup(uint context)
 {
     private const int MaxSamples = 4;
+    private const int MaxNodes = 8;
     private readonly List<ulong> _samples = [];
+    private readonly List<int> _nodes = [];
+    private readonly HashSet<uint> _epochs = [];
 
     public uint Context { get; } = context;
 
@@ -20,8 +23,24 @@ internal sealed class LiveGroup(uint context)
 
     public IReadOnlyList<ulong> Samples => _samples;
 
+    /// <summary>Some of them as nodes of the search for holders.</summary>
+    public IReadOnlyList<int> Nodes => _nodes;
+
+    /// <summary>The periods in which they were made.</summary>
+    public IReadOnlyCollection<uint> Epochs => _epochs;
+
+    public void Add(in LiveBlock block, int node)
+    {
+        Add(block);
+        if (_nodes.Count < MaxNodes)
+        {
+            _nodes.Add(node);
+        }
+    }
+
     public void Add(in LiveBlock block)
     {
+        _epochs.Add(block.Epoch);
         Blocks++;
         Bytes += block.SizeBytes;
         Smallest = Math.Min(Smallest, block.SizeBytes);
@@ -39,6 +58,8 @@ internal sealed class LiveGroup(uint context)
         Smallest = Math.Min(Smallest, other.Smallest);
         Largest = Math.Max(Largest, other.Largest);
         _samples.AddRange(other.Samples.Take(MaxSamples - _samples.Count));
+        _nodes.AddRange(other.Nodes.Take(MaxNodes - _nodes.Count));
+        _epochs.UnionWith(other._epochs);
     }
 }
 

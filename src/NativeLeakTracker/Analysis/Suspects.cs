@@ -1,3 +1,4 @@
+using NativeLeaks.Heap;
 using NativeLeaks.Symbols;
 
 namespace NativeLeaks.Analysis;
@@ -6,6 +7,9 @@ namespace NativeLeaks.Analysis;
 internal readonly record struct Judgement(string Verdict, string? How = null, string? FinalizedType = null)
 {
     public static Judgement Unclassified { get; } = new("unclassified");
+
+    /// <summary>Of a block that a holder of some kind holds, or nothing does.</summary>
+    public static Judgement Of(HolderKind holder) => new(holder.Verdict(), holder.How());
 }
 
 /// <summary>
@@ -33,7 +37,8 @@ internal sealed class Suspects(ContextResolver resolver)
     }
 
     /// <summary>One group for each finding, in no order.</summary>
-    public IEnumerable<LeakGroup> Describe() => _found.Select(static f => Describe(f.Value.Stack, f.Value.Group, f.Key.Judgement));
+    public IEnumerable<(LeakGroup Described, LiveGroup Group)> Describe() =>
+        _found.Select(static f => (Describe(f.Value.Stack, f.Value.Group, f.Key.Judgement), f.Value.Group));
 
     /// <summary>The group as reports show it.</summary>
     public static LeakGroup Describe(IReadOnlyList<ResolvedFrame> stack, LiveGroup group, Judgement judgement)
@@ -54,6 +59,6 @@ internal sealed class Suspects(ContextResolver resolver)
             Import = call.Import,
             How = judgement.How,
             FinalizedType = judgement.FinalizedType,
-        }.WithAdvice();
+        };
     }
 }

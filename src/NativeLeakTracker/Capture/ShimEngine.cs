@@ -23,6 +23,9 @@ internal static class ShimEngine
     /// <summary>The engine's tables; null until <see cref="TryInstall"/> succeeded.</summary>
     public static LedgerReader? Ledger => Volatile.Read(ref s_ledger);
 
+    /// <summary>Where they are; null until <see cref="TryInstall"/> succeeded.</summary>
+    public static LedgerHome? Home { get; private set; }
+
     /// <summary>Whether allocations are being recorded now, by any scope.</summary>
     public static bool IsRecording => Ledger is { } ledger && ledger.Header.Recording != 0;
 
@@ -62,7 +65,8 @@ internal static class ShimEngine
                 return Describe(status);
             }
 
-            Volatile.Write(ref s_ledger, new LedgerReader(ShimLibrary.GetLedger()));
+            Home = new OwnLedger(ShimLibrary.GetLedger());
+            Volatile.Write(ref s_ledger, new LedgerReader(Home));
             CollectionWatch.Begin();
             return null;
         }

@@ -7,7 +7,7 @@ namespace NativeLeaks.Capture;
 /// <summary>The shim's control functions: src/NativeShim/include/nlt_control.h.</summary>
 internal static partial class ShimLibrary
 {
-    public const int AbiVersion = 2;
+    public const int AbiVersion = 3;
     private const string Name = "nativeleakshim";
 
     static ShimLibrary() => NativeLibrary.SetDllImportResolver(typeof(ShimLibrary).Assembly, Resolve);
@@ -54,6 +54,12 @@ internal static partial class ShimLibrary
     [LibraryImport(Name, EntryPoint = "nlt_thread_quiet")]
     public static partial int SetThreadQuiet(int on);
 
+    [LibraryImport(Name, EntryPoint = "nlt_own_memory")]
+    public static unsafe partial uint GetOwnMemory((ulong Start, ulong SizeBytes)* ranges, uint capacity);
+
+    [LibraryImport(Name, EntryPoint = "nlt_walk_places")]
+    public static unsafe partial uint WalkPlaces(ulong* addresses, ulong* stackPointers, uint capacity);
+
     [LibraryImport(Name, EntryPoint = "nlt_pairing_begin")]
     [return: MarshalAs(UnmanagedType.Bool)]
     public static partial bool BeginPairing();
@@ -67,6 +73,16 @@ internal static partial class ShimLibrary
 
     [LibraryImport(Name, EntryPoint = "nlt_wrong_function")]
     public static partial void NoteWrongFunction(nint address, ulong functions);
+
+    /// <summary>The array is pinned: nothing is copied.</summary>
+    [LibraryImport(Name, EntryPoint = "nlt_freeze")]
+    public static partial FreezeStatus Freeze(out Frozen frozen, [Out] ThreadState[] threads, uint capacity);
+
+    [LibraryImport(Name, EntryPoint = "nlt_thaw")]
+    public static partial void Thaw(int processId);
+
+    [LibraryImport(Name, EntryPoint = "nlt_read_memory")]
+    public static unsafe partial long ReadMemory(int processId, ulong address, byte* to, ulong bytes);
 
     [LibraryImport(Name, EntryPoint = "nlt_is_regular_file", StringMarshalling = StringMarshalling.Utf8)]
     [return: MarshalAs(UnmanagedType.Bool)]

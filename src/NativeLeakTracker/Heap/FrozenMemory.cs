@@ -15,6 +15,18 @@ internal abstract class FrozenMemory
     /// <summary>Reads as much as is mapped from the address on, and says how many bytes that were; 0 when none.</summary>
     public abstract int Read(ulong address, Span<byte> destination);
 
+    /// <summary>
+    /// Which of the pages of a range may hold something else than zeros: reading one that was never touched would make it present in the
+    /// copy.
+    /// </summary>
+    public virtual bool[] PresentPages(ulong start, ulong end)
+    {
+        const ulong PageBytes = 4096;
+        var present = new bool[(end - (start & ~(PageBytes - 1)) + PageBytes - 1) / PageBytes];
+        Array.Fill(present, true);
+        return present;
+    }
+
     /// <summary>One word; false when it is not mapped.</summary>
     public bool TryReadWord(ulong address, out ulong word)
     {

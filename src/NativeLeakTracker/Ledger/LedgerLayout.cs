@@ -110,6 +110,7 @@ internal readonly struct ThreadEntry
     public readonly ulong UntrackedFrees;
     public readonly ulong ApproximateStacks;
     public readonly ulong BrokenStacks;
+    public readonly ulong ThreadPointer;
 }
 
 [StructLayout(LayoutKind.Sequential, Size = 48)]

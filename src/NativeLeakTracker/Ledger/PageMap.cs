@@ -1,9 +1,10 @@
+using System.Globalization;
 using System.Runtime.InteropServices;
 
 namespace NativeLeaks.Ledger;
 
 /// <summary>
-/// Which pages of this process hold data: /proc/self/pagemap, 64 bits a page, bit 63 present, bit 62 swapped out
+/// Which pages of a process hold data: /proc/PID/pagemap, 64 bits a page, bit 63 present, bit 62 swapped out
 /// (Linux: Documentation/admin-guide/mm/pagemap.rst). Where it cannot be read, every page counts as present.
 /// </summary>
 internal sealed class PageMap : IDisposable
@@ -13,11 +14,17 @@ internal sealed class PageMap : IDisposable
 
     private PageMap(FileStream? file) => _file = file;
 
-    public static PageMap Open()
+    /// <summary>Of this process.</summary>
+    public static PageMap Open() => Open("/proc/self/pagemap");
+
+    /// <summary>Of another process, which this one may trace.</summary>
+    public static PageMap Open(int processId) => Open(string.Create(CultureInfo.InvariantCulture, $"/proc/{processId}/pagemap"));
+
+    private static PageMap Open(string path)
     {
         try
         {
-            return new PageMap(new FileStream("/proc/self/pagemap", FileMode.Open, FileAccess.Read, FileShare.ReadWrite, 0));
+            return new PageMap(new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite, 0));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -35,14 +35,16 @@ internal static class ExitReport
         AppDomain.CurrentDomain.ProcessExit += (_, _) => Write(ledger, firstSequence, before, started);
     }
 
-    private static void Write(LedgerReader ledger, ulong firstSequence, CaptureCounters before, DateTimeOffset started)
+    private static unsafe void Write(LedgerReader ledger, ulong firstSequence, CaptureCounters before, DateTimeOffset started)
     {
         using QuietRegion quiet = QuietRegion.Enter();
+        int outermost;
+        Questioner asked = Questioner.Here((ulong)&outermost);
         try
         {
             JudgingRules rules = JudgingRules.OfEnvironment(static complaint => StandardError.TryWriteLine("NativeLeakTracker: " + complaint));
             NativeLeakReport report = ReportBuilder.Build(
-                ledger, BlockFilter.Process(ledger, firstSequence), before, started, "while recording", "exit", rules);
+                ledger, BlockFilter.Process(ledger, firstSequence), before, started, "while recording", "exit", rules, asked);
             using Stream output = Open(ExitSettings.ReportPath);
             if (ExitSettings.IsJson)
             {

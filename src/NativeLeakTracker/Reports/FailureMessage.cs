@@ -32,6 +32,16 @@ internal static class FailureMessage
                 $"And {Count(report.Leaks.Count - MaxGroups, "more leak")}: {Amount(rest.Sum(static g => g.Blocks), rest.Sum(static g => g.Bytes))}.");
         }
 
+        if (report.Kept.Count > 0)
+        {
+            writer.WriteLine($"Kept, not counted as leaks: {Amount(report.Kept)} (Strict counts them).");
+        }
+
+        foreach (ManagedPointerBug bug in report.ManagedPointers)
+        {
+            writer.WriteLine(bug.Description);
+        }
+
         foreach (IGrouping<string, ExcludedBlocks> excluded in report.Excluded.GroupBy(static e => Summary.ReasonOf(e.Reason)))
         {
             writer.WriteLine($"{excluded.Key}: {Amount(excluded.Sum(static e => e.Blocks), excluded.Sum(static e => e.Bytes))}.");

@@ -55,6 +55,7 @@ internal static class JsonReport
         WriteGroups(json, "leaks", report.Leaks);
         WriteGroups(json, "kept", report.Kept);
         WritePairing(json, report.PairingBugs);
+        WriteManagedPointers(json, report.ManagedPointers);
 
         json.WriteStartArray("excluded");
         foreach (ExcludedBlocks excluded in report.Excluded)
@@ -85,6 +86,39 @@ internal static class JsonReport
         json.WriteEndArray();
     }
 
+    private static void WriteAge(Utf8JsonWriter json, LeakGroup group)
+    {
+        if (group.CollectionsSurvived is { } most && group.FewestCollectionsSurvived is { } fewest)
+        {
+            json.WriteNumber("collectionsSurvived", most);
+            json.WriteNumber("fewestCollectionsSurvived", fewest);
+        }
+
+        if (group.FirstAllocated is { } first && group.LastAllocated is { } last)
+        {
+            json.WriteString("firstAllocated", first);
+            json.WriteString("lastAllocated", last);
+        }
+    }
+
+    private static void WriteManagedPointers(Utf8JsonWriter json, IReadOnlyList<ManagedPointerBug> bugs)
+    {
+        json.WriteStartArray("managedPointers");
+        foreach (ManagedPointerBug bug in bugs)
+        {
+            json.WriteStartObject();
+            json.WriteString("address", bug.Address);
+            json.WriteNumber("offset", bug.Offset);
+            json.WriteNumber("count", bug.Count);
+            json.WriteString("target", bug.Target);
+            json.WriteString("description", bug.Description);
+            WriteStack(json, "stack", bug.Stack);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+    }
+
     private static void WriteGroups(Utf8JsonWriter json, string name, IReadOnlyList<LeakGroup> groups)
     {
         json.WriteStartArray(name);
@@ -103,6 +137,8 @@ internal static class JsonReport
             json.WriteString("allocator", group.Allocator);
             json.WriteString("owner", group.Owner);
             json.WriteString("advice", group.Advice);
+            WriteTexts(json, "holders", group.Holders);
+            WriteAge(json, group);
             if (group.BlocksPerRound is { } rounds)
             {
                 json.WriteStartArray("blocksPerRound");

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using NativeLeaks.Analysis;
+using NativeLeaks.Capture;
 using NativeLeaks.Ledger;
 using NativeLeaks.Symbols;
 using NativeLeaks.Symbols.Managed;
@@ -20,10 +21,12 @@ internal static class ReportBuilder
         DateTimeOffset started,
         string scope,
         string endedBy,
-        JudgingRules rules)
+        JudgingRules rules,
+        Questioner asked)
     {
         using var resolver = new ContextResolver(ledger, SymbolSettings.FromEnvironment(), isThisProcess: true);
-        return Build(ledger, LeakAnalysis.Judge(ledger, filter, resolver, rules), before, started, scope, endedBy);
+        var verdicts = new Verdicts(ShimEngine.Home!, ledger, resolver, opened: null, firstSequence: 0, asked);
+        return Build(ledger, LeakAnalysis.Judge(ledger, filter, resolver, rules, verdicts), before, started, scope, endedBy);
     }
 
     /// <summary>Of this process, when it has been judged.</summary>
@@ -46,7 +49,8 @@ internal static class ReportBuilder
         // Words first: what they refer to is in tables that are copied later, and tables only grow.
         ledger.Refresh();
         using var resolver = new ContextResolver(ledger, settings, isThisProcess: false, live);
-        LeakFindings findings = LeakAnalysis.Judge(ledger, BlockFilter.Process(ledger, 0), resolver, rules);
+        LeakFindings findings = LeakAnalysis.Judge(
+            ledger, BlockFilter.Process(ledger, 0), resolver, rules, new NoVerdicts("it is another process, of which no copy can be made"));
         ref readonly LedgerHeader header = ref ledger.Header;
         DateTimeOffset started = DateTimeOffset.UnixEpoch.AddMilliseconds(Math.Min(header.StartedUnixNs / 1_000_000, LastMoment));
         bool lives = IsAlive((int)header.Pid, started);
@@ -80,7 +84,9 @@ internal static class ReportBuilder
             Totals = new ReportedTotals(
                 findings.LiveBlocks, findings.LiveBytes, since.AllocatedBlocks, since.AllocatedBytes),
             Leaks = findings.Leaks,
-            Kept = [],
+            Kept = findings.Kept,
+            ManagedPointers = findings.ManagedPointers,
+            Notes = findings.Unclassified is { } reason ? [$"what holds the blocks could not be looked for: {reason}"] : [],
             Excluded = findings.Excluded,
             SymbolNotes = findings.SymbolNotes,
         };

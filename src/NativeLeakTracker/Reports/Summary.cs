@@ -31,22 +31,38 @@ internal static class Summary
     private static string LeakHeadline(NativeLeakReport report)
     {
         string scope = report.Capture.Scope;
+        if (report.Leaks.Count == 0)
+        {
+            return report.Kept.Count == 0
+                ? $"No native leaks: nothing that was allocated {scope} is outstanding."
+                : $"No native leaks: what was allocated {scope} and is outstanding is kept by something that lives on: {Amount(report.Kept)}.";
+        }
+
         string notReleased = report.Leaks.All(static g => g.Verdict == "undisposed") ? "disposed" : "freed";
-        return report.Leaks.Count == 0
-            ? $"No native leaks: nothing that was allocated {scope} is outstanding."
-            : $"{Count(report.Leaks.Count, "native leak")}: {Amount(report.LeakedBlocks, report.LeakedBytes)} " +
-              $"allocated {scope} were not {notReleased}.";
+        return $"{Count(report.Leaks.Count, "native leak")}: {Amount(report.LeakedBlocks, report.LeakedBytes)} " +
+            $"allocated {scope} were not {notReleased}.";
     }
 
     /// <summary>The verdict for people.</summary>
-    public static string VerdictOf(LeakGroup group) => group.Verdict switch
+    public static string VerdictOf(LeakGroup group)
     {
-        _ when group.BlocksPerRound is { } rounds => $"grows with every round: by {string.Join(", ", rounds.Select(Number))} blocks",
-        "undisposed" when group.FinalizedType is { } type => $"undisposed: {type} was left to its finalizer",
-        "undisposed" => "undisposed: left to a finalizer",
-        "unclassified" => "not freed",
-        var other => other + ": not freed",
-    };
+        string held = group.Holders.Count > 0 ? $"held by {HolderOf(group.Holders[0])}" : "";
+        return group.Verdict switch
+        {
+            _ when group.BlocksPerRound is { } rounds => $"grows with every round: by {string.Join(", ", rounds.Select(Number))} blocks",
+            "lost" when held.Length > 0 => $"lost: {held}",
+            "lost" => $"lost: nothing points to {(group.Blocks == 1 ? "it" : "them")} any more",
+            "undisposed" when group.FinalizedType is { } type => $"undisposed: {type} was left to its finalizer",
+            "undisposed" when group.How == "finalizer" && held.Length == 0 => "undisposed: left to a finalizer",
+            "undisposed" => $"undisposed: {held}",
+            "kept" => $"kept: {held}",
+            _ => "not freed",
+        };
+    }
+
+    /// <summary>The way without its end, which is the block itself.</summary>
+    private static string HolderOf(string way) =>
+        way.EndsWith(" -> block", StringComparison.Ordinal) ? way[..^" -> block".Length] : way;
 
     public static string ApiOf(LeakGroup group) => group.Api ?? "a direct call of malloc or its family";
 

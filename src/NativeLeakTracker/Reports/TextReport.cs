@@ -27,13 +27,46 @@ internal static class TextReport
                 Amount(rest.Sum(static g => g.Blocks), rest.Sum(static g => g.Bytes)));
         }
 
+        WriteKept(report.Kept, writer);
+        ManagedPointerText.Write(report.ManagedPointers, writer);
         WriteFooter(report, writer);
+    }
+
+    private static void WriteKept(IReadOnlyList<LeakGroup> kept, TextWriter writer)
+    {
+        if (kept.Count == 0)
+        {
+            return;
+        }
+
+        writer.WriteLine();
+        writer.WriteLine($"Kept, not counted as leaks: {Amount(kept)} (NativeLeakOptions.Strict counts them).");
+        foreach (LeakGroup group in kept.Take(MaxGroups))
+        {
+            string owner = OwnFrames.Of(group) is { } frame ? $" in {frame}" : "";
+            writer.WriteLine($"    {Amount(group.Blocks, group.Bytes)} from {Summary.ApiOf(group)}{owner}");
+            foreach (string holder in group.Holders)
+            {
+                writer.WriteLine($"        {holder}");
+            }
+        }
+
+        if (kept.Count > MaxGroups)
+        {
+            writer.WriteLine($"    ... and {Count(kept.Count - MaxGroups, "more stack")}");
+        }
     }
 
     private static void WriteGroup(LeakGroup group, int number, TextWriter writer)
     {
         writer.WriteLine($"#{number}  {Amount(group.Blocks, group.Bytes)}   {Summary.VerdictOf(group)}" + Sizes(group));
         string import = group.Import is null ? "" : $" through {group.Import}";
+        foreach (string holder in group.Holders)
+        {
+            writer.WriteLine($"    held by {holder}");
+        }
+
+        WriteAge(group, writer);
         writer.WriteLine($"    allocated by {Summary.ApiOf(group)}{import}   allocator {group.Allocator ?? "?"}   owner {group.Owner ?? "?"}");
         WriteStack(group.Stack, writer);
         if (group.Advice is not null)
@@ -78,6 +111,21 @@ internal static class TextReport
             }
         }
     }
+
+    private static void WriteAge(LeakGroup group, TextWriter writer)
+    {
+        if (group is not { CollectionsSurvived: { } most, FewestCollectionsSurvived: { } fewest, FirstAllocated: { } first, LastAllocated: { } last })
+        {
+            return;
+        }
+
+        string survived = most == fewest ? Count(most, "collection") : $"{Number(fewest)} to {Count(most, "collection")}";
+        string period = (first - last).Duration() < TimeSpan.FromMilliseconds(1) ? $"at {Moment(first)}" : $"from {Moment(first)} to {Moment(last)}";
+        writer.WriteLine($"    survived {survived}; made {period}; {(group.Blocks == 1 ? "at" : "some of them at")} {string.Join(", ", group.Addresses)}");
+    }
+
+    private static string Moment(DateTimeOffset moment) =>
+        moment.ToString("HH:mm:ss.fff'Z'", System.Globalization.CultureInfo.InvariantCulture);
 
     private static string Sizes(LeakGroup group) =>
         group.Blocks == 1 || group.SmallestBytes == group.LargestBytes

@@ -1,4 +1,4 @@
-using System.Globalization;
+using NativeLeaks.Heap;
 using NativeLeaks.Ledger;
 using NativeLeaks.Symbols.CallSites;
 using NativeLeaks.Symbols.Managed;
@@ -14,14 +14,14 @@ internal sealed class AddressExplainer(LedgerReader? ledger, SymbolSettings sett
 
     public AddressExplanation Explain(ulong address)
     {
-        (ulong Start, ulong Offset, string? Path) mapping = MappingOf(address);
-        var explanation = new AddressExplanation { Address = address, Mapping = mapping.Path };
+        MemoryMapping mapping = MemoryMap.At(MemoryMap.OfThisProcess(), address);
+        var explanation = new AddressExplanation { Address = address, Mapping = mapping.Path is { Length: > 0 } path ? path : null };
         return ExplainManaged(explanation) ?? ExplainNative(explanation, mapping) ?? explanation;
     }
 
-    private AddressExplanation? ExplainNative(AddressExplanation explanation, (ulong Start, ulong Offset, string? Path) mapping)
+    private AddressExplanation? ExplainNative(AddressExplanation explanation, MemoryMapping mapping)
     {
-        if (mapping.Path is not { } path || path[0] != '/')
+        if (mapping.Path is not ['/', ..] path)
         {
             return null;
         }
@@ -127,22 +127,5 @@ internal sealed class AddressExplainer(LedgerReader? ledger, SymbolSettings sett
         }
 
         return instructions;
-    }
-
-    /// <summary>A line of /proc/self/maps: start-end protection offset device inode path (proc(5)).</summary>
-    private static (ulong Start, ulong Offset, string? Path) MappingOf(ulong address)
-    {
-        foreach (string line in File.ReadLines("/proc/self/maps"))
-        {
-            string[] fields = line.Split(' ', 6, StringSplitOptions.RemoveEmptyEntries);
-            string[] range = fields[0].Split('-');
-            ulong start = ulong.Parse(range[0], NumberStyles.HexNumber, CultureInfo.InvariantCulture);
-            if (address >= start && address < ulong.Parse(range[1], NumberStyles.HexNumber, CultureInfo.InvariantCulture))
-            {
-                return (start, ulong.Parse(fields[2], NumberStyles.HexNumber, CultureInfo.InvariantCulture), fields.Length > 5 ? fields[5] : null);
-            }
-        }
-
-        return (0, 0, null);
     }
 }

@@ -127,7 +127,8 @@ struct nlt_thread {
     uint64_t untracked_frees;       /* blocks that were not recorded: older than the session, or foreign                 */
     uint64_t approximate_stacks;    /* walks that had to use a frame pointer where no unwind rule was known              */
     uint64_t broken_stacks;         /* walks that ended before the thread's bottom                                       */
-    uint64_t reserved[8];
+    uint64_t thread_pointer;        /* base of the owner's thread storage (fs), while it has the entry                   */
+    uint64_t reserved[7];
 };
 static_assert(sizeof(struct nlt_thread) == 128, "layout");
 
@@ -286,7 +287,8 @@ struct nlt_epoch {
     uint32_t next_free;             /* of a free entry; 0: the last                                                      */
 };
 static_assert(sizeof(struct nlt_epoch) == 32, "layout");
-#define NLT_EPOCH_OLDER 1u          /* of blocks that are older than the recording and were resized while it ran         */
+#define NLT_EPOCH_OLDER 1u          /* of blocks that are older than the recording and were resized while it ran; and, with the root
+                                       for their context, of the tracker's own, which are in no count                   */
 
 /* A block of an open scope that the finalizer thread released: somebody did not dispose its owner. Kept while scopes are open. */
 struct nlt_finalized {

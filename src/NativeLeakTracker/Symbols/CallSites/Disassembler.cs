@@ -1,6 +1,4 @@
 using System.Diagnostics.CodeAnalysis;
-using System.Reflection;
-using System.Runtime.Loader;
 
 namespace NativeLeaks.Symbols.CallSites;
 
@@ -71,7 +69,7 @@ internal static class Disassembler
     {
         try
         {
-            Type instructions = new CarriedAssemblies().LoadFromAssemblyName(new AssemblyName(Adapter))
+            Type instructions = CarriedAssemblies.Load(Adapter)
                 .GetType("NativeLeaks.Disassembly.Instructions", throwOnError: true)!;
             return new Functions(
                 instructions.GetMethod(nameof(Decode))!.CreateDelegate<DecodeFunction>(),
@@ -84,14 +82,4 @@ internal static class Disassembler
     }
 
     private sealed record Functions(DecodeFunction Decode, FormatFunction Format);
-
-    /// <summary>Finds the assemblies that this one carries, and leaves all others to the default context.</summary>
-    private sealed class CarriedAssemblies() : AssemblyLoadContext(Adapter)
-    {
-        protected override Assembly? Load(AssemblyName assemblyName)
-        {
-            using Stream? image = typeof(Disassembler).Assembly.GetManifestResourceStream($"carried/{assemblyName.Name}.dll");
-            return image is null ? null : LoadFromStream(image);
-        }
-    }
 }

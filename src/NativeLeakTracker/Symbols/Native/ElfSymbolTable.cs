@@ -5,10 +5,11 @@ using System.Text;
 namespace NativeLeaks.Symbols.Native;
 
 /// <summary>
-/// The functions that the symbol tables of a library's files define, in order of address. Names are decoded when they are asked
-/// for. (System V ABI, "Symbol Table".)
+/// The functions, or the variables, that the symbol tables of a library's files define, in order of address. Names are decoded when they
+/// are asked for. (System V ABI, "Symbol Table".)
 /// </summary>
-internal sealed class ElfSymbolTable
+/// <param name="ofVariables">Whether variables are meant, and not functions.</param>
+internal sealed class ElfSymbolTable(bool ofVariables = false)
 {
     private const int EntryBytes = 24;
 
@@ -22,7 +23,7 @@ internal sealed class ElfSymbolTable
     private ulong[]? _hashes;
     private int[] _byHash = [];
 
-    /// <summary>Adds the functions of a file's tables: .symtab where it has one, and .dynsym. True: it has a .symtab.</summary>
+    /// <summary>Adds what a file's tables define: .symtab where it has one, and .dynsym. True: it has a .symtab.</summary>
     public bool Add(ElfFile file)
     {
         bool isFull = false, hasDynamic = false;
@@ -50,7 +51,7 @@ internal sealed class ElfSymbolTable
         return isFull;
     }
 
-    /// <summary>The function whose bytes the address is one of.</summary>
+    /// <summary>The function (or variable) whose bytes the address is one of.</summary>
     public FunctionExtent? Find(ulong address)
     {
         int index = AddressOrder.LastNotAbove(_starts, address);
@@ -88,14 +89,14 @@ internal sealed class ElfSymbolTable
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Add(byte[] entries, byte[] names)
     {
-        const int FunctionType = 2, IndirectFunctionType = 10;
+        const int ObjectType = 1, FunctionType = 2, IndirectFunctionType = 10;
         int table = _names.Count;
         _names.Add(names);
         for (int at = 0; at + EntryBytes <= entries.Length; at += EntryBytes)
         {
             ReadOnlySpan<byte> entry = entries.AsSpan(at, EntryBytes);
             int type = entry[4] & 0xf;
-            if (type is not (FunctionType or IndirectFunctionType))
+            if (ofVariables ? type != ObjectType : type is not (FunctionType or IndirectFunctionType))
             {
                 continue;
             }

@@ -18,7 +18,7 @@ internal sealed class NativeSymbols : ICodeImage, IDisposable
     private readonly MachineCode? _code;
     private readonly List<ElfFile> _supplements = [];
     private ElfFile? _debugFile;
-    private ElfSymbolTable? _table;
+    private ElfSymbolTable? _table, _variables;
     private UnwindExtents? _extents;
     private ImportSlots? _imports;
     private DwarfInfo? _dwarf;
@@ -118,6 +118,21 @@ internal sealed class NativeSymbols : ICodeImage, IDisposable
         Table.Find(address) ?? (_file is null ? null : (_extents ??= UnwindExtents.Read(_file)).Find(address));
 
     public ulong? AddressOf(string name) => Table.AddressOf(name);
+
+    /// <summary>The variable whose bytes the address is one of, by the symbol tables; null where none is known.</summary>
+    public FunctionExtent? VariableAt(ulong address)
+    {
+        if (_variables is null)
+        {
+            _variables = new ElfSymbolTable(ofVariables: true);
+            if (_file is not null && !_variables.Add(_file) && DebugFile is { } file)
+            {
+                _variables.Add(file);
+            }
+        }
+
+        return _variables.Find(address);
+    }
 
     public string? ImportAt(ulong slot) => _file is null ? null : (_imports ??= ImportSlots.Read(_file)).NameAt(slot);
 

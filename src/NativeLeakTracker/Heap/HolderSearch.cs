@@ -1,0 +1,113 @@
+namespace NativeLeaks.Heap;
+
+/// <summary>Where a pointer to a native node was found that no node holds.</summary>
+/// <param name="Kind">What holds it.</param>
+/// <param name="Address">Of the word; of a register, its number in <see cref="FrozenThread.Registers"/>.</param>
+/// <param name="ThreadId">Of a stack, a register or thread storage; else 0.</param>
+/// <param name="Managed">The object that the word is part of; null for a word of native memory.</param>
+internal sealed record HolderRoot(HolderKind Kind, ulong Address, int ThreadId = 0, Managed.ManagedHolder? Managed = null)
+{
+    /// <summary>The word is no memory but a register.</summary>
+    public bool IsRegister { get; init; }
+}
+
+/// <summary>
+/// Which native memory can be reached, from what, and on which way: from the roots that it is told, strongest first, and from each
+/// node that was reached by every aligned word in it. For one copy; for one caller at a time.
+/// </summary>
+/// <param name="nodes">Where pointers may lead to.</param>
+/// <param name="words">The memory.</param>
+/// <param name="nothing">Words there hold nothing: an allocator's bookkeeping, the tracker's memory.</param>
+internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, AddressRanges nothing)
+{
+    private readonly PointerTargets _targets = nodes.Targets;
+    private readonly HolderKind[] _kinds = new HolderKind[nodes.Count];
+    private readonly Link[] _links = new Link[nodes.Count];
+    private readonly List<HolderRoot> _roots = [];
+    private readonly Queue<int> _reached = new();
+    private IReadOnlySet<int> _settled = new HashSet<int>();
+
+    /// <summary>What holds a node.</summary>
+    public HolderKind KindOf(int node) => _kinds[node];
+
+    /// <summary>The node that holds this one, and the address of the word in it; null when a root does.</summary>
+    public (int Node, ulong Address)? HolderOf(int node) =>
+        _links[node] is { Node: >= 0 } link ? (link.Node, link.Address) : null;
+
+    /// <summary>The root that holds this one; null when a node does.</summary>
+    public HolderRoot? RootOf(int node) => _kinds[node] != HolderKind.None && _links[node] is { Node: < 0 } link ? _roots[~link.Node] : null;
+
+    /// <summary>A root points there.</summary>
+    public void Add(ulong pointer, HolderRoot root)
+    {
+        if (_targets.MayBe(pointer) && _targets.Find(pointer) is >= 0 and var node && _kinds[node] < root.Kind)
+        {
+            _roots.Add(root);
+            Reach(node, root.Kind, new Link(~(_roots.Count - 1), root.Address));
+        }
+    }
+
+    /// <summary>All words of a range are roots.</summary>
+    public void AddRange(ulong start, ulong end, HolderKind kind, int threadId = 0) =>
+        words.Visit(start, end, (address, found) =>
+        {
+            for (int i = 0; i < found.Length; i++)
+            {
+                ulong at = address + ((ulong)i * sizeof(ulong));
+                if (_targets.MayBe(found[i]) && !nothing.Contains(at))
+                {
+                    Add(found[i], new HolderRoot(kind, at, threadId));
+                }
+            }
+        });
+
+    /// <summary>The node itself is a root.</summary>
+    public void AddNode(int node, HolderKind kind)
+    {
+        if (_kinds[node] < kind)
+        {
+            _roots.Add(new HolderRoot(kind, nodes[node].Start));
+            Reach(node, kind, new Link(~(_roots.Count - 1), nodes[node].Start));
+        }
+    }
+
+    /// <summary>Goes on from what was reached until nothing is new.</summary>
+    public void Flood()
+    {
+        while (_reached.TryDequeue(out int node))
+        {
+            Follow(node, _kinds[node]);
+        }
+    }
+
+    /// <summary>What a node holds is held at least by that. Nodes that are settled stay as they are from now on.</summary>
+    public void Follow(int node, HolderKind kind, IReadOnlySet<int> settled)
+    {
+        _settled = settled;
+        Follow(node, kind);
+    }
+
+    private void Follow(int node, HolderKind kind) =>
+        words.Visit(nodes[node].Start, nodes[node].End, (address, found) =>
+        {
+            for (int i = 0; i < found.Length; i++)
+            {
+                if (_targets.MayBe(found[i]) && _targets.Find(found[i]) is >= 0 and var target && target != node &&
+                    _kinds[target] < kind && !_settled.Contains(target))
+                {
+                    Reach(target, kind, new Link(node, address + ((ulong)i * sizeof(ulong))));
+                }
+            }
+        });
+
+    private void Reach(int node, HolderKind kind, Link link)
+    {
+        _kinds[node] = kind;
+        _links[node] = link;
+        _reached.Enqueue(node);
+    }
+
+    /// <param name="Node">Who holds it; of a root, the complement of its number.</param>
+    /// <param name="Address">Of the word.</param>
+    private readonly record struct Link(int Node, ulong Address);
+}

@@ -1,0 +1,104 @@
+using NativeLeaks.Heap.Managed;
+using NativeLeaks.Ledger;
+
+namespace NativeLeaks.Heap;
+
+/// <summary>A step on the way from a holder to a block.</summary>
+/// <param name="Root">Where the way begins; null inwards of that.</param>
+/// <param name="Kind">What kind of memory it is; of the last step the block itself.</param>
+/// <param name="Block">Of recorded memory.</param>
+internal readonly record struct HolderStep(HolderRoot? Root, NativeNodeKind Kind, LiveBlock Block);
+
+/// <summary>What holds the live blocks of one frozen copy. The copy lives as long as this.</summary>
+internal sealed class Holders(
+    FrozenCopy copy, ManagedHeap heap, NativeNodes nodes, HolderSearch search, FrozenWords words, IReadOnlySet<ulong> onStacks) : IDisposable
+{
+    // Ways are shortest ways; only in memory that changed while it was read could one lead back into itself.
+    private const int MaxSteps = 64;
+    private readonly Dictionary<int, int> _lostHolders = [];
+
+    public FrozenCopy Copy => copy;
+
+    public ManagedHeap Heap => heap;
+
+    public int Count => nodes.Count;
+
+    /// <summary>The node as a recorded block that was live; null: it is other memory.</summary>
+    public LiveBlock? BlockAt(int node) => nodes.KindOf(node) == NativeNodeKind.Block ? nodes.BlockOf(node) : null;
+
+    /// <summary>The strongest of its holders.</summary>
+    public HolderKind KindOf(int node) => search.KindOf(node);
+
+    /// <summary>Of blocks that nothing else holds: which of them hold others of them. Costs reading them.</summary>
+    public void LinkLost(IEnumerable<int> lost)
+    {
+        foreach (int holder in lost)
+        {
+            words.Visit(nodes[holder].Start, nodes[holder].End, (_, found) =>
+            {
+                foreach (ulong word in found)
+                {
+                    if (nodes.Targets.MayBe(word) && nodes.Targets.Find(word) is >= 0 and var target && target != holder &&
+                        search.KindOf(target) == HolderKind.None)
+                    {
+                        _lostHolders.TryAdd(target, holder);
+                    }
+                }
+            });
+        }
+    }
+
+    /// <summary>The lost block that alone holds this one; null when none does.</summary>
+    public LiveBlock? LostHolderOf(int node) => _lostHolders.TryGetValue(node, out int holder) ? BlockAt(holder) : null;
+
+    /// <summary>The way to a block, from its holder inwards; empty when nothing holds it.</summary>
+    public IReadOnlyList<HolderStep> WayTo(int node)
+    {
+        List<HolderStep> steps = [];
+        while (search.KindOf(node) != HolderKind.None && steps.Count < MaxSteps)
+        {
+            HolderRoot? root = search.RootOf(node);
+            steps.Add(new HolderStep(root, nodes.KindOf(node), nodes.BlockOf(node)));
+            if (root is not null || search.HolderOf(node) is not { } holder)
+            {
+                break;
+            }
+
+            node = holder.Node;
+        }
+
+        steps.Reverse();
+        return steps;
+    }
+
+    /// <summary>Words of a node that point into the managed heap, with their offsets.</summary>
+    public IReadOnlyList<(ulong Offset, ulong Pointer)> PointersIntoManagedHeap(int node)
+    {
+        List<(ulong, ulong)> pointers = [];
+        words.Visit(nodes[node].Start, nodes[node].End, (address, found) =>
+        {
+            for (int i = 0; i < found.Length; i++)
+            {
+                if (heap.IsInHeap(found[i]))
+                {
+                    pointers.Add((address + ((ulong)i * sizeof(ulong)) - nodes[node].Start, found[i]));
+                }
+            }
+        });
+        return pointers;
+    }
+
+    /// <summary>
+    /// What a pointer leads to, if that is the first element of an array or string that nothing pins, and that no stack refers to; else null.
+    /// </summary>
+    public string? UnpinnedTarget(ulong pointer) =>
+        heap.ContentsAt(pointer) is { } contents && !heap.IsPinned(contents.Object) && !onStacks.Contains(contents.Object)
+            ? (heap.IsMarked(contents.Object) ? "the contents of a " : "the contents of a dead ") + contents.TypeName
+            : null;
+
+    public void Dispose()
+    {
+        heap.Dispose();
+        copy.Dispose();
+    }
+}

@@ -1,0 +1,128 @@
+using NativeLeaks.Ledger;
+
+namespace NativeLeaks.Heap;
+
+/// <summary>What a piece of native memory is.</summary>
+internal enum NativeNodeKind
+{
+    /// <summary>A live block that was recorded.</summary>
+    Block,
+
+    /// <summary>A block in use that was not recorded: it is older than the recording.</summary>
+    OlderBlock,
+
+    /// <summary>Memory that was mapped directly, and not through malloc.</summary>
+    Mapping,
+}
+
+/// <summary>
+/// All native memory that pointers may lead to, by address: live blocks, those older than the recording, and what was mapped past
+/// malloc. What was freed, allocators' bookkeeping and the tracker's own memory is not among it, and so holds nothing.
+/// </summary>
+internal sealed class NativeNodes
+{
+    private readonly List<Entry> _entries;
+
+    private NativeNodes(List<Entry> entries)
+    {
+        entries.Sort(static (a, b) => a.Node.Start.CompareTo(b.Node.Start));
+        _entries = entries;
+        Targets = new PointerTargets([.. entries.Select(static e => e.Node)]);
+    }
+
+    public PointerTargets Targets { get; }
+
+    public int Count => _entries.Count;
+
+    public NativeNode this[int index] => _entries[index].Node;
+
+    public NativeNodeKind KindOf(int index) => _entries[index].Kind;
+
+    /// <summary>Of a recorded block: its size, context and epoch.</summary>
+    public LiveBlock BlockOf(int index) => _entries[index].Block;
+
+    /// <param name="ledger">With the live words of the copy.</param>
+    /// <param name="chunks">Blocks in use, whoever allocated them; none where everything was recorded.</param>
+    public static NativeNodes OfBlocks(LedgerReader ledger, IEnumerable<AddressRange> chunks)
+    {
+        var recorded = new Recorded([], []);
+        LiveBlockScan.Visit(ledger, ref recorded);
+        ulong[] starts = [.. recorded.Blocks.Select(static n => n.Node.Start), .. recorded.Own];
+        Array.Sort(starts);
+        recorded.Blocks.AddRange(chunks
+            .Where(chunk => !HasOneIn(starts, chunk))
+            .Select(static chunk => new Entry(new NativeNode(chunk.Start, chunk.End - chunk.Start), NativeNodeKind.OlderBlock, default)));
+        return new NativeNodes(recorded.Blocks);
+    }
+
+    /// <summary>Blocks of which nothing but their place is known.</summary>
+    public static NativeNodes Of(IEnumerable<NativeNode> blocks) =>
+        new([.. blocks.Select(static b => new Entry(b, NativeNodeKind.Block, default))]);
+
+    /// <summary>These, and what of directly mapped memory lies between them.</summary>
+    public NativeNodes With(IEnumerable<AddressRange> mappings)
+    {
+        ulong[] starts = [.. _entries.Select(static e => e.Node.Start)];
+        List<Entry> gaps = [];
+        foreach (AddressRange mapping in mappings)
+        {
+            gaps.AddRange(Gaps(starts, mapping).Select(
+                static gap => new Entry(new NativeNode(gap.Start, gap.End - gap.Start), NativeNodeKind.Mapping, default)));
+        }
+
+        return new NativeNodes([.. _entries, .. gaps]);
+    }
+
+    /// <summary>Where the piece ends that holds an address; null when none does.</summary>
+    public ulong? EndAt(ulong address) => Targets.Find(address) is >= 0 and var index ? _entries[index].Node.End : null;
+
+    private static bool HasOneIn(ulong[] starts, AddressRange range)
+    {
+        int index = Array.BinarySearch(starts, range.Start);
+        index = index < 0 ? ~index : index;
+        return index < starts.Length && starts[index] < range.End;
+    }
+
+    /// <summary>Whole pages between the blocks of a mapping: two neighbouring mappings look like one.</summary>
+    private IEnumerable<AddressRange> Gaps(ulong[] starts, AddressRange mapping)
+    {
+        const ulong Page = 4096;
+        int index = Array.BinarySearch(starts, mapping.Start);
+        index = index < 0 ? ~index : index;
+        ulong at = mapping.Start;
+        for (; index < starts.Length && starts[index] < mapping.End; index++)
+        {
+            ulong end = starts[index] & ~(Page - 1);
+            if (end > at)
+            {
+                yield return new AddressRange(at, end);
+            }
+
+            at = Math.Max(at, (_entries[index].Node.End + Page - 1) & ~(Page - 1));
+        }
+
+        if (at < mapping.End)
+        {
+            yield return mapping with { Start = at };
+        }
+    }
+
+    private readonly record struct Entry(NativeNode Node, NativeNodeKind Kind, LiveBlock Block);
+
+    /// <param name="Blocks">Of the program.</param>
+    /// <param name="Own">Where the tracker's own blocks start.</param>
+    private readonly record struct Recorded(List<Entry> Blocks, List<ulong> Own) : ILiveBlockVisitor
+    {
+        public void Visit(in LiveBlock block)
+        {
+            if (block is { Context: LiveWord.RootContext, Epoch: LiveWord.EpochOlder })
+            {
+                Own.Add(block.Address);
+            }
+            else
+            {
+                Blocks.Add(new Entry(new NativeNode(block.Address, (ulong)Math.Max(block.SizeBytes, 1)), NativeNodeKind.Block, block));
+            }
+        }
+    }
+}

@@ -1,0 +1,259 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Reflection.Emit;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using NativeLeaks.Heap;
+
+namespace NativeLeaks.Tests.Heap;
+
+[TestFixture]
+[System.Runtime.Versioning.SupportedOSPlatform("linux")]
+public sealed unsafe class FrozenCopyTests
+{
+    [Test]
+    public void Memory_of_the_copy_is_that_of_the_moment()
+    {
+        ulong* word = (ulong*)NativeMemory.Alloc(sizeof(ulong));
+        ulong[] managed = GC.AllocateUninitializedArray<ulong>(1000, pinned: true);
+        *word = 1;
+        Array.Fill(managed, 2UL);
+        using (FrozenCopy copy = Make())
+        {
+            *word = 3;
+            Array.Clear(managed);
+            Assert.That(copy.TryReadWord((ulong)word, out ulong was), Is.True);
+            Assert.That(was, Is.EqualTo(1));
+            var bytes = new byte[managed.Length * sizeof(ulong)];
+            Assert.That(copy.Read((ulong)Unsafe.AsPointer(ref managed[0]), bytes), Is.EqualTo(bytes.Length));
+            Assert.That(MemoryMarshal.Cast<byte, ulong>(bytes).ToArray(), Is.All.EqualTo(2));
+            Assert.That(*word, Is.EqualTo(3), "the program's own memory is its own");
+        }
+
+        NativeMemory.Free(word);
+    }
+
+    [Test]
+    public void Reading_ends_where_nothing_is_mapped()
+    {
+        using FrozenCopy copy = Make();
+        MemoryMapping beforeHole = Holes(copy.Mappings).First();
+        var bytes = new byte[64];
+        Assert.That(copy.Read(beforeHole.End - 24, bytes), Is.EqualTo(24));
+        Assert.That(copy.Read(beforeHole.End, bytes), Is.Zero);
+        Assert.That(copy.Read(0, bytes), Is.Zero);
+        Assert.That(copy.Read(ulong.MaxValue - 7, bytes), Is.Zero);
+        Assert.That(copy.Read(0xffff_8000_0000_0000, bytes), Is.Zero);
+        Assert.That(copy.Read(beforeHole.Start, []), Is.Zero);
+    }
+
+    // Places where something readable ends and nothing follows.
+    private static IEnumerable<MemoryMapping> Holes(IReadOnlyList<MemoryMapping> mappings) =>
+        mappings.Zip(mappings.Skip(1))
+            .Where(static pair => pair.First.End < pair.Second.Start && pair.First.Protection.HasFlag(MemoryProtection.Read))
+            .Select(static pair => pair.First);
+
+    /// <summary>W^X keeps types and code there, and opens a place up only when something is put there.</summary>
+    [Test]
+    public void Shared_memory_that_was_opened_up_later_is_read_from_the_process()
+    {
+        using FrozenCopy copy = Make();
+        int unreadable = 0;
+        byte unused;
+        for (int i = 0; i < 1000; i++)
+        {
+            var method = new DynamicMethod("younger", typeof(int), []);
+            ILGenerator body = method.GetILGenerator();
+            body.Emit(OpCodes.Ldc_I4, i);
+            body.Emit(OpCodes.Ret);
+            var younger = method.CreateDelegate<Number>();
+            Assert.That(younger(), Is.EqualTo(i));
+            ulong code = (ulong)Marshal.GetFunctionPointerForDelegate(younger);
+            if (!MemoryMap.At(copy.Mappings, code).IsShared)
+            {
+                continue; // in a mapping that was not there yet
+            }
+
+            var bytes = new byte[16];
+            Assert.That(copy.Read(code, bytes), Is.EqualTo(bytes.Length));
+            Assert.That(bytes, Is.EqualTo(new ReadOnlySpan<byte>((void*)code, bytes.Length).ToArray()));
+            unreadable += NativeLeaks.Capture.ShimLibrary.ReadMemory(copy.ProcessId, code, &unused, 1) != 1 ? 1 : 0;
+            GC.KeepAlive(younger);
+        }
+
+        Assert.That(unreadable, Is.Positive, "else none was younger");
+    }
+
+    private delegate int Number();
+
+    [Test]
+    public void All_threads_are_told_and_the_asking_one_stands_in_its_stack()
+    {
+        using var ready = new CountdownEvent(4);
+        bool isDone = false;
+        var threads = new Thread[4];
+        for (int i = 0; i < threads.Length; i++)
+        {
+            bool spins = i % 2 == 0;
+            threads[i] = new Thread(() =>
+            {
+                ready.Signal();
+                while (!Volatile.Read(ref isDone))
+                {
+                    if (!spins)
+                    {
+                        Thread.Sleep(20);
+                    }
+                }
+            });
+            threads[i].Start();
+        }
+
+        ready.Wait();
+        byte local = 0;
+        using (FrozenCopy copy = Make())
+        {
+            int[] expected = [.. Directory.GetDirectories("/proc/self/task").Select(static path => int.Parse(Path.GetFileName(path), CultureInfo.InvariantCulture))];
+            Assert.That(copy.Threads.Select(static thread => thread.Id), Is.Unique);
+            // Threads of the runtime's pool come and go.
+            Assert.That(copy.Threads.Count, Is.GreaterThanOrEqualTo(threads.Length + 1));
+            Assert.That(expected.Count(id => copy.Threads.Any(thread => thread.Id == id)), Is.GreaterThanOrEqualTo(threads.Length + 1));
+            FrozenThread caller = copy.Threads.Single(static thread => thread.IsCaller);
+            Assert.That(caller.StackPointer, Is.LessThan((ulong)&local).And.GreaterThan((ulong)&local - 100_000));
+            Assert.That(copy.TryReadWord(caller.ThreadPointer, out ulong self), Is.True);
+            Assert.That(self, Is.EqualTo(caller.ThreadPointer));
+            foreach (FrozenThread thread in copy.Threads.Where(static thread => thread.StackPointer != 0))
+            {
+                Assert.That(copy.TryReadWord(thread.StackPointer & ~7UL, out _), Is.True);
+            }
+
+            Assert.That(copy.CutCalls, Is.Zero);
+            TestContext.Out.WriteLine($"stopped {copy.Stopped.TotalMilliseconds} ms, took {copy.Took.TotalMilliseconds} ms, " +
+                $"{copy.Threads.Count} threads, {copy.UnknownThreads} unknown");
+        }
+
+        Volatile.Write(ref isDone, true);
+        Array.ForEach(threads, static thread => thread.Join());
+    }
+
+    [Test]
+    public void The_program_does_not_see_the_copy()
+    {
+        int signals = 0;
+        using var first = new ManualResetEventSlim();
+        using (PosixSignalRegistration.Create(PosixSignal.SIGCHLD, _ =>
+        {
+            Interlocked.Increment(ref signals);
+            first.Set();
+        }))
+        {
+            for (int i = 0; i < 20; i++)
+            {
+                Make().Dispose();
+            }
+
+            using (Make())
+            {
+                using Process child = Process.Start("/bin/true");
+                child.WaitForExit();
+                Assert.That(child.ExitCode, Is.Zero);
+            }
+
+            first.Wait();
+        }
+
+        Assert.That(signals, Is.EqualTo(1), "only the child that the program started");
+    }
+
+    [Test]
+    public void Sixteen_threads_that_ask_at_once_each_get_a_copy()
+    {
+        var threads = new Thread[16];
+        int right = 0;
+        for (int i = 0; i < threads.Length; i++)
+        {
+            ulong own = (ulong)i;
+            threads[i] = new Thread(() =>
+            {
+                ulong word = own;
+                for (int round = 0; round < 5; round++)
+                {
+                    word = (own << 32) + (ulong)round;
+                    using FrozenCopy copy = Make();
+                    ulong expected = word;
+                    Volatile.Write(ref word, ulong.MaxValue);
+                    if (copy.TryReadWord((ulong)&word, out ulong was) && was == expected)
+                    {
+                        Interlocked.Increment(ref right);
+                    }
+                }
+            });
+        }
+
+        Array.ForEach(threads, static thread => thread.Start());
+        Array.ForEach(threads, static thread => thread.Join());
+        Assert.That(right, Is.EqualTo(16 * 5));
+    }
+
+    [Test]
+    public void Three_hundred_copies_in_a_row_leave_nothing_behind()
+    {
+        Make().Dispose();
+        int before = Directory.GetFiles("/proc/self/fd").Length + Directory.GetDirectories("/proc/self/task").Length + Children();
+        for (int i = 0; i < 300; i++)
+        {
+            using FrozenCopy copy = Make();
+            Assert.That(copy.Mappings, Is.Not.Empty);
+            MemoryMapping heap = copy.Mappings.First(static mapping => mapping.Path == "[heap]");
+            Assert.That(copy.PresentPages(heap.Start, heap.End), Has.Some.True);
+        }
+
+        // Others may open files and start threads meanwhile, but not hundreds.
+        int after = Directory.GetFiles("/proc/self/fd").Length + Directory.GetDirectories("/proc/self/task").Length + Children();
+        Assert.That(after, Is.LessThan(before + 100));
+        Assert.That(Children(), Is.LessThan(100));
+    }
+
+    private static int Children() => Directory.GetDirectories("/proc/self/task")
+        .Sum(static task => File.Exists(task + "/children") ? File.ReadAllText(task + "/children").Split(' ', StringSplitOptions.RemoveEmptyEntries).Length : 0);
+
+    [Test]
+    public void Pages_that_were_never_written_are_told_from_those_that_were()
+    {
+        const int Pages = 300;
+        byte* memory = (byte*)NativeMemory.AlignedAlloc(Pages * 4096, 4096);
+        for (int page = 0; page < Pages; page += 3)
+        {
+            memory[page * 4096] = 1;
+        }
+
+        using (FrozenCopy copy = Make())
+        {
+            bool[] present = copy.PresentPages((ulong)memory, (ulong)memory + (Pages * 4096));
+            Assert.That(present, Has.Length.EqualTo(Pages));
+            for (int page = 0; page < Pages; page += 3)
+            {
+                Assert.That(present[page], Is.True);
+            }
+
+            // Huge pages may have filled the gaps, so an absent page proves more than a present one.
+            for (int page = 0; page < Pages; page++)
+            {
+                Assert.That(copy.TryReadWord((ulong)memory + ((ulong)page * 4096), out ulong word), Is.True);
+                Assert.That(present[page] || word == 0, Is.True);
+            }
+
+            MemoryMapping file = copy.Mappings.First(static mapping => mapping.Path.EndsWith("libcoreclr.so", StringComparison.Ordinal));
+            Assert.That(copy.PresentPages(file.Start, file.Start + 8192), Is.All.True, "a file's page is there without being in memory");
+        }
+
+        NativeMemory.AlignedFree(memory);
+    }
+
+    private static FrozenCopy Make()
+    {
+        FrozenCopy? copy = FrozenCopy.TryMake(out string? reason);
+        Assert.That(copy, Is.Not.Null, reason);
+        return copy!;
+    }
+}
