@@ -28,16 +28,16 @@ internal sealed class HeldMemory
         _words = new FrozenWords(copy);
         GlibcHeap? glibc = GlibcHeap.TryRead(copy, out _);
         _globals = [.. ElfData.Of(copy).Where(data => IsProgramsOwn(data, ledger))];
-        _nothing = new AddressRanges([.. OwnMemory.Of(ledger).Ranges, .. glibc?.AllocatorState ?? []]);
+        _nothing = new AddressRanges([.. OwnMemory.Of(ledger).Ranges, .. glibc?.AllocatorState.Select(static n => new AddressRange(n.Start, n.End)) ?? []]);
 
         // Where everything was recorded, a block in use that was not is the dynamic linker's, from before there was anything to hold.
         bool isAllRecorded = ledger.Header.Mode == CaptureMode.Preload && ledger.Header.Losses.DroppedBlocks == 0;
-        NativeNodes blocks = NativeNodes.OfBlocks(ledger, isAllRecorded ? [] : glibc?.ChunksInUse ?? []);
+        NativeNodes blocks = NativeNodes.OfBlocks(ledger, isAllRecorded ? [] : glibc?.ChunksInUse.Select(static n => new AddressRange(n.Start, n.End)) ?? []);
         _threads = ThreadAreas.Of(copy, blocks.EndAt);
         _nodes = blocks.With(UnownedMappings.Of(copy, new AddressRanges(
         [
             .. _nothing.Ranges,
-            .. glibc?.Heaps ?? [],
+            .. glibc?.Mappings ?? [],
             .. _heap.Ranges,
             .. _globals.Select(static g => new AddressRange(g.Start, g.End)),
             .. _threads.Select(static t => t.Stack),
