@@ -7,7 +7,7 @@ internal sealed class LiveGroup(uint context)
 {
     private const int MaxSamples = 4;
     private const int MaxNodes = 8;
-    private readonly List<ulong> _samples = [];
+    private readonly List<ulong> _samples = []; // inverted: a search for holders could take them for some
     private readonly List<int> _nodes = [];
     private readonly HashSet<uint> _epochs = [];
 
@@ -21,7 +21,7 @@ internal sealed class LiveGroup(uint context)
 
     public long Largest { get; private set; }
 
-    public IReadOnlyList<ulong> Samples => _samples;
+    public IEnumerable<ulong> Samples => _samples.Select(static s => ~s);
 
     /// <summary>Some of them as nodes of the search for holders.</summary>
     public IReadOnlyList<int> Nodes => _nodes;
@@ -47,7 +47,7 @@ internal sealed class LiveGroup(uint context)
         Largest = Math.Max(Largest, block.SizeBytes);
         if (_samples.Count < MaxSamples)
         {
-            _samples.Add(block.Address);
+            _samples.Add(~block.Address);
         }
     }
 
@@ -57,7 +57,7 @@ internal sealed class LiveGroup(uint context)
         Bytes += other.Bytes;
         Smallest = Math.Min(Smallest, other.Smallest);
         Largest = Math.Max(Largest, other.Largest);
-        _samples.AddRange(other.Samples.Take(MaxSamples - _samples.Count));
+        _samples.AddRange(other._samples.Take(MaxSamples - _samples.Count));
         _nodes.AddRange(other.Nodes.Take(MaxNodes - _nodes.Count));
         _epochs.UnionWith(other._epochs);
     }

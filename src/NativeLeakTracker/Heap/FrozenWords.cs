@@ -4,17 +4,28 @@ namespace NativeLeaks.Heap;
 
 /// <summary>
 /// Reads the words of many ranges of frozen memory: small ones out of windows that neighbours share, large ones page by page, the
-/// pages left out that were never touched. For one caller at a time.
+/// pages left out that were never touched. What was read lies in native memory: managed arrays full of addresses could be taken for
+/// holders by a later search. For one caller at a time.
 /// </summary>
-internal sealed class FrozenWords(FrozenMemory memory)
+internal sealed unsafe class FrozenWords : IDisposable
 {
     private const int PageBytes = 4096;
     private const int WindowBytes = 16 * PageBytes;
     private const int Windows = 64;
-    private readonly ulong[][] _windows = new ulong[Windows][];
+    private readonly FrozenMemory _memory;
     private readonly ulong[] _starts = new ulong[Windows];
     private readonly int[] _lengths = new int[Windows];
-    private readonly ulong[] _page = new ulong[WindowBytes / sizeof(ulong)];
+    private ulong* _windows;
+
+    /// <param name="memory">What to read.</param>
+    public FrozenWords(FrozenMemory memory)
+    {
+        _memory = memory;
+        Array.Fill(_starts, ulong.MaxValue);
+
+        // One more, for what is read once.
+        _windows = (ulong*)NativeMemory.Alloc(Windows + 1, WindowBytes);
+    }
 
     /// <summary>Bytes that were read.</summary>
     public long BytesRead { get; private set; }
@@ -59,13 +70,19 @@ internal sealed class FrozenWords(FrozenMemory memory)
         }
     }
 
+    public void Dispose()
+    {
+        NativeMemory.Free(_windows);
+        _windows = null;
+    }
+
     private void VisitLarge(ulong start, ulong end, Visitor visit)
     {
         // A piece of pages at a time: the map of what is present has an entry for each.
         const ulong Piece = 64UL << 20;
         for (ulong piece = start & ~(ulong)(PageBytes - 1); piece < end; piece += Piece)
         {
-            bool[] present = memory.PresentPages(piece, Math.Min(piece + Piece, end));
+            bool[] present = _memory.PresentPages(piece, Math.Min(piece + Piece, end));
             int pages = present.Length;
             for (int page = 0; page < pages;)
             {
@@ -89,8 +106,8 @@ internal sealed class FrozenWords(FrozenMemory memory)
 
     private void VisitDirectly(ulong start, ulong end, Visitor visit)
     {
-        Span<ulong> words = _page.AsSpan(0, (int)((end - start) / sizeof(ulong)));
-        int read = memory.Read(start, MemoryMarshal.AsBytes(words)) / sizeof(ulong);
+        var words = new Span<ulong>(_windows + (Windows * (WindowBytes / sizeof(ulong))), (int)((end - start) / sizeof(ulong)));
+        int read = _memory.Read(start, MemoryMarshal.AsBytes(words)) / sizeof(ulong);
         BytesRead += read * sizeof(ulong);
         if (read > 0)
         {
@@ -101,15 +118,14 @@ internal sealed class FrozenWords(FrozenMemory memory)
     private ReadOnlySpan<ulong> WindowAt(ulong start)
     {
         int slot = (int)(start / WindowBytes % Windows);
-        ref ulong[] words = ref _windows[slot];
-        if (words is null || _starts[slot] != start)
+        var words = new Span<ulong>(_windows + (slot * (WindowBytes / sizeof(ulong))), WindowBytes / sizeof(ulong));
+        if (_starts[slot] != start)
         {
-            words ??= new ulong[WindowBytes / sizeof(ulong)];
-            _lengths[slot] = memory.Read(start, MemoryMarshal.AsBytes(words.AsSpan())) / sizeof(ulong);
+            _lengths[slot] = _memory.Read(start, MemoryMarshal.AsBytes(words)) / sizeof(ulong);
             _starts[slot] = start;
             BytesRead += _lengths[slot] * sizeof(ulong);
         }
 
-        return words.AsSpan(0, _lengths[slot]);
+        return words[.._lengths[slot]];
     }
 }

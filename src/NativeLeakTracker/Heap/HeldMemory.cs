@@ -1,5 +1,6 @@
 using NativeLeaks.Heap.Managed;
 using NativeLeaks.Ledger;
+using NativeLeaks.Symbols;
 
 namespace NativeLeaks.Heap;
 
@@ -17,17 +18,22 @@ internal sealed class HeldMemory
     private readonly HolderSearch _search;
     private readonly ThreadArea[] _threads;
     private readonly ElfDataRange[] _globals;
+    private readonly AddressRange[] _runtimeData;
     private readonly AddressRanges _nothing;
     private readonly HashSet<ulong> _onStacks = [];
 
-    public HeldMemory(FrozenCopy copy, LedgerReader ledger, JudgedScope scope)
+    /// <param name="copy">The copy.</param>
+    /// <param name="heap">Its managed heap, of which nothing is marked.</param>
+    /// <param name="words">Its memory.</param>
+    /// <param name="ledger">The ledger with the copy's live words.</param>
+    /// <param name="scope">What is judged.</param>
+    public HeldMemory(FrozenCopy copy, ManagedHeap heap, FrozenWords words, LedgerReader ledger, JudgedScope scope)
     {
-        _copy = copy;
-        _scope = scope;
-        _heap = ManagedHeap.Open(copy);
-        _words = new FrozenWords(copy);
+        (_copy, _heap, _words, _scope) = (copy, heap, words, scope);
         GlibcHeap? glibc = GlibcHeap.TryRead(copy, out _);
-        _globals = [.. ElfData.Of(copy).Where(data => IsProgramsOwn(data, ledger))];
+        ElfDataRange[] data = [.. ElfData.Of(copy)];
+        _runtimeData = [.. data.Where(static d => ModuleRoles.IsRuntimeLibrary(d.Path)).Select(static d => new AddressRange(d.Start, d.End))];
+        _globals = [.. data.Where(d => IsProgramsOwn(d, ledger))];
         _nothing = new AddressRanges([.. OwnMemory.Of(ledger).Ranges, .. glibc?.AllocatorState.Select(static n => new AddressRange(n.Start, n.End)) ?? []]);
 
         // Where everything was recorded, a block in use that was not is the dynamic linker's, from before there was anything to hold.
@@ -39,19 +45,23 @@ internal sealed class HeldMemory
             .. _nothing.Ranges,
             .. glibc?.Mappings ?? [],
             .. _heap.Ranges,
-            .. _globals.Select(static g => new AddressRange(g.Start, g.End)),
-            .. _threads.Select(static t => t.Stack),
+            .. data.Select(static g => new AddressRange(g.Start, g.End)),
+            // What lies below the stack pointer is of calls that have returned.
+            .. copy.Threads.Where(static t => t.StackPointer != 0).Select(t => MemoryMap.At(copy.Mappings, t.StackPointer))
+                .Select(static m => new AddressRange(m.Start, m.End)),
             .. _threads.SelectMany(static t => t.Storage),
         ])));
         _search = new HolderSearch(_nodes, _words, _nothing);
     }
 
+    /// <summary>The result takes the copy, its heap and its memory over.</summary>
     /// <exception cref="TornCopyException">The copy was made in the middle of a change.</exception>
     public Holders Search()
     {
-        HoldStatics();
+        SetRuntimesBlocksAside();
         HoldGlobals();
-        HoldOlderMemory();
+        SetRuntimesOlderMemoryAside();
+        HoldStatics();
         HoldOuterFrames();
         HoldThreadStorage();
         HoldManaged(_heap.Roots.Where(static r => r.Kind is not (RootKind.Static or RootKind.ThreadStatic or RootKind.FinalizerQueue)), HolderKind.Handle);
@@ -61,12 +71,12 @@ internal sealed class HeldMemory
         return new Holders(_copy, _heap, _nodes, _search, _words, _onStacks);
     }
 
-    /// <summary>Neither the tracker's, nor that of an allocator which took malloc's place, nor of the runtime's reader.</summary>
+    /// <summary>Neither the tracker's, nor that of an allocator which took malloc's place, nor the runtime's.</summary>
     private static bool IsProgramsOwn(ElfDataRange data, LedgerReader ledger)
     {
         string name = Path.GetFileName(data.Path);
         return !name.StartsWith("libnativeleakshim", StringComparison.Ordinal) &&
-            !name.StartsWith("libmscordaccore", StringComparison.Ordinal) &&
+            !ModuleRoles.IsRuntimeLibrary(data.Path) &&
             (name.StartsWith("libc.so", StringComparison.Ordinal) || data.Path != ledger.Text(ledger.Header.Allocator));
     }
 
@@ -74,13 +84,18 @@ internal sealed class HeldMemory
     {
         HoldManaged(_heap.Roots.Where(static r => r.Kind == RootKind.Static), HolderKind.Static);
 
-        // Static fields of primitive types lie in the memory of the type loader, which W^X maps twice.
+        // Static fields of primitive types lie in the memory of the type loader, which W^X maps twice. What else is there refers to the
+        // runtime's own structures, which may be older than the recording.
         foreach (MemoryMapping mapping in _copy.Mappings)
         {
             if (mapping.IsShared && mapping.Protection.HasFlag(MemoryProtection.Write) &&
                 mapping.Path.StartsWith("/memfd:doublemapper", StringComparison.Ordinal))
             {
-                _search.AddRange(mapping.Start, mapping.End, HolderKind.Static);
+                _search.AddRange(
+                    mapping.Start,
+                    mapping.End,
+                    HolderKind.Static,
+                    isRoot: (address, node) => _nodes.KindOf(node) == NativeNodeKind.Block || _heap.StaticAt(address) is not null);
             }
         }
 
@@ -97,18 +112,39 @@ internal sealed class HeldMemory
         _search.Flood();
     }
 
-    private void HoldOlderMemory()
+    /// <summary>
+    /// The runtime's own memory holds nothing: what it keeps for the program is known precisely (objects, handles, statics), and the rest is
+    /// full of words that were never written, such as the compiler's pools.
+    /// </summary>
+    private void SetRuntimesBlocksAside()
     {
+        var isRuntimes = new Dictionary<uint, bool>();
         for (int node = 0; node < _nodes.Count; node++)
         {
-            if (_nodes.KindOf(node) == NativeNodeKind.OlderBlock && !IsThreadStorage(_nodes[node].Start))
+            if (_nodes.KindOf(node) != NativeNodeKind.Block)
             {
-                _search.AddNode(node, HolderKind.OlderMemory);
+                continue;
+            }
+
+            uint context = _nodes.BlockOf(node).Context;
+            if (!isRuntimes.TryGetValue(context, out bool isRuntime))
+            {
+                isRuntimes[context] = isRuntime = _scope.IsRuntimes(context);
+            }
+
+            if (isRuntime)
+            {
+                _search.TrySetAside(node);
             }
         }
-
-        _search.Flood();
     }
+
+    /// <summary>
+    /// Of blocks from before the recording nobody knows who made them. Those that can be reached from the runtime's globals, and from no other
+    /// library's, are taken for the runtime's.
+    /// </summary>
+    private void SetRuntimesOlderMemoryAside() =>
+        _search.SetAside(_runtimeData, node => _nodes.KindOf(node) == NativeNodeKind.Block || IsThreadStorage(_nodes[node].Start));
 
     private bool IsThreadStorage(ulong address) => Array.Exists(_threads, t => t.Storage.Any(s => s.Contains(address)));
 
@@ -118,7 +154,11 @@ internal sealed class HeldMemory
         {
             var outer = new AddressRange(Math.Max(start, caller.Stack.Start), caller.Stack.End);
             HoldManaged(ObjectsIn(outer, RootKind.Stack, caller.Thread.Id), HolderKind.OuterFrame);
-            _search.AddRange(outer.Start, outer.End, HolderKind.OuterFrame, caller.Thread.Id);
+
+            // Words that were written before the scope was opened point to nothing that was made in it, unless they are stale.
+            _search.AddRange(
+                outer.Start, outer.End, HolderKind.OuterFrame, caller.Thread.Id,
+                (_, node) => _nodes.KindOf(node) != NativeNodeKind.Block || IsOlderBlock(node));
             _search.Flood();
         }
     }
@@ -199,7 +239,12 @@ internal sealed class HeldMemory
         _search.Flood();
     }
 
-    private bool IsOlderBlock(int node) => _nodes.KindOf(node) == NativeNodeKind.Block && !_scope.IsInScope(_nodes.BlockOf(node).Epoch);
+    private bool IsOlderBlock(int node) => _nodes.KindOf(node) switch
+    {
+        NativeNodeKind.Block => !_scope.IsInScope(_nodes.BlockOf(node).Epoch),
+        NativeNodeKind.OlderBlock => !IsThreadStorage(_nodes[node].Start),
+        _ => false,
+    };
 
     private bool IsReachedByOlderOnly(int node)
     {

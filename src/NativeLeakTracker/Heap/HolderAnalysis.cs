@@ -5,11 +5,13 @@ using NativeLeaks.Ledger;
 namespace NativeLeaks.Heap;
 
 /// <summary>What the analysis knows of the scope that is judged.</summary>
+/// <param name="IsRuntimes">Whether the .NET runtime, or the dynamic linker, made the blocks of a context for itself.</param>
 /// <param name="IsInScope">Whether blocks of an epoch were made in the scope, and not before it.</param>
 /// <param name="Opened">Where the scope was opened; null of one that covers the whole process.</param>
 /// <param name="Asked">Where the judgement is asked for.</param>
 /// <param name="AskedFrom">Where the part of that stack begins that is not the tracker's own.</param>
-internal sealed record JudgedScope(Func<uint, bool> IsInScope, StackPlace? Opened, StackPlace Asked, ulong AskedFrom);
+internal sealed record JudgedScope(
+    Func<uint, bool> IsRuntimes, Func<uint, bool> IsInScope, StackPlace? Opened, StackPlace Asked, ulong AskedFrom);
 
 /// <summary>
 /// Finds what holds each native block of this process, in a frozen copy of it: managed objects by what is live, native memory
@@ -33,24 +35,43 @@ internal static class HolderAnalysis
 
             try
             {
-                return new HeldMemory(copy, new LedgerReader(new FrozenLedger(ledger, copy)), scope).Search();
+                return Look(copy, new LedgerReader(new FrozenLedger(ledger, copy)), scope);
             }
             catch (HeapUnavailableException e)
             {
-                copy.Dispose();
                 reason = e.Message;
                 return null;
             }
             catch (TornCopyException) when (attempt < Tries)
             {
-                copy.Dispose();
                 Thread.Sleep(attempt);
             }
             catch (TornCopyException e)
             {
-                copy.Dispose();
                 reason = $"{Tries} copies of the process in a row were caught in the middle of a change ({e.Message})";
                 return null;
+            }
+        }
+    }
+
+    private static Holders Look(FrozenCopy copy, LedgerReader ledger, JudgedScope scope)
+    {
+        ManagedHeap? heap = null;
+        FrozenWords? words = null;
+        Holders? found = null;
+        try
+        {
+            heap = ManagedHeap.Open(copy);
+            words = new FrozenWords(copy);
+            return found = new HeldMemory(copy, heap, words, ledger, scope).Search();
+        }
+        finally
+        {
+            if (found is null)
+            {
+                words?.Dispose();
+                heap?.Dispose();
+                copy.Dispose();
             }
         }
     }

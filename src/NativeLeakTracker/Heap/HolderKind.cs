@@ -18,14 +18,11 @@ internal enum HolderKind
     /// <summary>Thread storage: a thread static, or a native library's.</summary>
     ThreadStorage,
 
-    /// <summary>A block that is older than the scope, and itself held only by one of the above.</summary>
+    /// <summary>A block that is older than the scope, or than the recording, and itself held only by one of the above.</summary>
     OlderBlock,
 
     /// <summary>A frame that was on the stack before the scope was opened: what it refers to is older than the scope.</summary>
     OuterFrame,
-
-    /// <summary>Memory from before the recording, of which nothing else is known.</summary>
-    OlderMemory,
 
     /// <summary>A native library's global variable.</summary>
     Global,

@@ -25,6 +25,7 @@ internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, Address
     private readonly Link[] _links = new Link[nodes.Count];
     private readonly List<HolderRoot> _roots = [];
     private readonly Queue<int> _reached = new();
+    private readonly bool[] _isAside = new bool[nodes.Count];
     private IReadOnlySet<int> _settled = new HashSet<int>();
 
     /// <summary>What holds a node.</summary>
@@ -37,10 +38,51 @@ internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, Address
     /// <summary>The root that holds this one; null when a node does.</summary>
     public HolderRoot? RootOf(int node) => _kinds[node] != HolderKind.None && _links[node] is { Node: < 0 } link ? _roots[~link.Node] : null;
 
+    /// <summary>The node is nobody's of the program from now on: it holds nothing.</summary>
+    /// <returns>False: it was already, or it was reached.</returns>
+    public bool TrySetAside(int node)
+    {
+        bool isNew = !_isAside[node] && _kinds[node] == HolderKind.None;
+        _isAside[node] |= isNew;
+        return isNew;
+    }
+
+    /// <summary>
+    /// What can be reached from a range, or from nodes that were set aside, and was not reached before, is set aside as well, unless it is
+    /// to be judged.
+    /// </summary>
+    /// <param name="ranges">Where to begin.</param>
+    /// <param name="isJudged">Whether a node is never set aside by this.</param>
+    public void SetAside(IEnumerable<AddressRange> ranges, Func<int, bool> isJudged)
+    {
+        var queue = new Queue<AddressRange>(ranges);
+        for (int node = 0; node < nodes.Count; node++)
+        {
+            if (_isAside[node])
+            {
+                queue.Enqueue(new AddressRange(nodes[node].Start, nodes[node].End));
+            }
+        }
+
+        while (queue.TryDequeue(out AddressRange range))
+        {
+            words.Visit(range.Start, range.End, (_, found) =>
+            {
+                foreach (ulong word in found)
+                {
+                    if (_targets.MayBe(word) && _targets.Find(word) is >= 0 and var node && !isJudged(node) && TrySetAside(node))
+                    {
+                        queue.Enqueue(new AddressRange(nodes[node].Start, nodes[node].End));
+                    }
+                }
+            });
+        }
+    }
+
     /// <summary>A root points there.</summary>
     public void Add(ulong pointer, HolderRoot root)
     {
-        if (_targets.MayBe(pointer) && _targets.Find(pointer) is >= 0 and var node && _kinds[node] < root.Kind)
+        if (_targets.MayBe(pointer) && _targets.Find(pointer) is >= 0 and var node && _kinds[node] < root.Kind && !_isAside[node])
         {
             _roots.Add(root);
             Reach(node, root.Kind, new Link(~(_roots.Count - 1), root.Address));
@@ -48,28 +90,24 @@ internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, Address
     }
 
     /// <summary>All words of a range are roots.</summary>
-    public void AddRange(ulong start, ulong end, HolderKind kind, int threadId = 0) =>
+    /// <param name="start">First byte.</param>
+    /// <param name="end">One past the last.</param>
+    /// <param name="kind">What they hold as.</param>
+    /// <param name="threadId">Whose they are.</param>
+    /// <param name="isRoot">Whether a word at an address that leads to a node is one after all; null: all are.</param>
+    public void AddRange(ulong start, ulong end, HolderKind kind, int threadId = 0, Func<ulong, int, bool>? isRoot = null) =>
         words.Visit(start, end, (address, found) =>
         {
             for (int i = 0; i < found.Length; i++)
             {
                 ulong at = address + ((ulong)i * sizeof(ulong));
-                if (_targets.MayBe(found[i]) && !nothing.Contains(at))
+                if (_targets.MayBe(found[i]) && !nothing.Contains(at) &&
+                    (isRoot is null || (_targets.Find(found[i]) is >= 0 and var node && !_isAside[node] && isRoot(at, node))))
                 {
                     Add(found[i], new HolderRoot(kind, at, threadId));
                 }
             }
         });
-
-    /// <summary>The node itself is a root.</summary>
-    public void AddNode(int node, HolderKind kind)
-    {
-        if (_kinds[node] < kind)
-        {
-            _roots.Add(new HolderRoot(kind, nodes[node].Start));
-            Reach(node, kind, new Link(~(_roots.Count - 1), nodes[node].Start));
-        }
-    }
 
     /// <summary>Goes on from what was reached until nothing is new.</summary>
     public void Flood()
@@ -87,18 +125,22 @@ internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, Address
         Follow(node, kind);
     }
 
-    private void Follow(int node, HolderKind kind) =>
+    private void Follow(int node, HolderKind kind)
+    {
+        bool isMapping = nodes.KindOf(node) == NativeNodeKind.Mapping;
         words.Visit(nodes[node].Start, nodes[node].End, (address, found) =>
         {
             for (int i = 0; i < found.Length; i++)
             {
                 if (_targets.MayBe(found[i]) && _targets.Find(found[i]) is >= 0 and var target && target != node &&
-                    _kinds[target] < kind && !_settled.Contains(target))
+                    _kinds[target] < kind && !_isAside[target] && !_settled.Contains(target) &&
+                    !(isMapping && nodes.KindOf(target) == NativeNodeKind.Mapping))
                 {
                     Reach(target, kind, new Link(node, address + ((ulong)i * sizeof(ulong))));
                 }
             }
         });
+    }
 
     private void Reach(int node, HolderKind kind, Link link)
     {

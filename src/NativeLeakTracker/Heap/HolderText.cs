@@ -12,6 +12,7 @@ internal sealed class HolderText(Holders holders, ContextResolver resolver, Symb
     private static readonly string[] s_registers =
         ["r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rdi", "rsi", "rbp", "rbx", "rdx", "rax", "rcx", "rsp", "rip"];
 
+    private const int MaxSteps = 6;
     private readonly ElfDataRange[] _globals = [.. ElfData.Of(holders.Copy)];
     private readonly Dictionary<string, NativeSymbols> _symbols = [];
     private readonly Dictionary<uint, string> _makers = [];
@@ -31,6 +32,13 @@ internal sealed class HolderText(Holders holders, ContextResolver resolver, Symb
         List<string> parts = [];
         for (int i = 0; i < way.Count; i++)
         {
+            // The ends tell most.
+            if (i > 0 && way.Count > MaxSteps && i == MaxSteps / 2)
+            {
+                parts.Add("...");
+                i = way.Count - (MaxSteps / 2);
+            }
+
             if (way[i].Root is { } root && NameOf(root) is { } name)
             {
                 parts.Add(name);
@@ -84,7 +92,6 @@ internal sealed class HolderText(Holders holders, ContextResolver resolver, Symb
         _ when root.Managed is { } managed => holders.Heap.PathTo(managed),
         HolderKind.Static => holders.Heap.StaticAt(root.Address) ?? "a static field, or memory of the type loader",
         HolderKind.Global => NameOfGlobal(root.Address),
-        HolderKind.OlderMemory => null,
         HolderKind.ThreadStorage => "thread storage of " + NameOfThread(root.ThreadId),
         _ when root.IsRegister && root.Address < (ulong)s_registers.Length => $"register {s_registers[root.Address]} of {NameOfThread(root.ThreadId)}",
         _ => "stack of " + NameOfThread(root.ThreadId),

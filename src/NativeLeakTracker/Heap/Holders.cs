@@ -98,6 +98,7 @@ internal sealed class Holders(
 
     public void Dispose()
     {
+        words.Dispose();
         heap.Dispose();
         copy.Dispose();
     }

@@ -14,6 +14,7 @@ internal readonly record struct NativeNode(ulong Start, ulong Bytes)
 /// Tells which of many disjoint pieces of memory a word points into. Most words point to none: a filter of 64 KB granules says so
 /// in about a nanosecond.
 /// </summary>
+/// <remarks>Keeps no addresses, but distances from the first: a later search could take its arrays for holders.</remarks>
 internal sealed class PointerTargets
 {
     private const int GranuleShift = 16;
@@ -29,22 +30,18 @@ internal sealed class PointerTargets
     {
         _starts = new ulong[nodes.Count];
         _ends = new ulong[nodes.Count];
+        _first = nodes.Count > 0 ? nodes[0].Start : 0;
+        _span = nodes.Count > 0 ? nodes[nodes.Count - 1].End - _first : 0;
         for (int i = 0; i < nodes.Count; i++)
         {
             NativeNode node = nodes[i];
-            _starts[i] = node.Start;
-            _ends[i] = node.End;
+            _starts[i] = node.Start - _first;
+            _ends[i] = node.End - _first;
             for (ulong granule = node.Start >> GranuleShift; granule <= (node.End - 1) >> GranuleShift; granule++)
             {
                 ulong bit = Hash(granule);
                 _filter[bit >> 6] |= 1UL << (int)(bit & 63);
             }
-        }
-
-        if (nodes.Count > 0)
-        {
-            _first = _starts[0];
-            _span = _ends[^1] - _first;
         }
     }
 
@@ -66,9 +63,15 @@ internal sealed class PointerTargets
     /// <summary>The index of the piece that the word points into; -1 when there is none.</summary>
     public int Find(ulong word)
     {
-        int index = Array.BinarySearch(_starts, word);
+        if (word - _first >= _span)
+        {
+            return -1;
+        }
+
+        ulong distance = word - _first;
+        int index = Array.BinarySearch(_starts, distance);
         index = index >= 0 ? index : ~index - 1;
-        return index >= 0 && word < _ends[index] ? index : -1;
+        return index >= 0 && distance < _ends[index] ? index : -1;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -49,6 +49,14 @@ internal static class ModuleRoles
         return IsInFrameworkFolder(path) ? ModuleRole.Framework : ModuleRole.Other;
     }
 
+    /// <summary>Whether one of the .NET runtime's libraries, or the dynamic linker; the program that starts them is none.</summary>
+    public static bool IsRuntimeLibrary(string path)
+    {
+        string name = Path.GetFileName(path);
+        int dot = name.IndexOf(".so", StringComparison.Ordinal);
+        return IsDynamicLinker(path) || (dot > 0 && s_dotnetRuntime.Contains(name[..dot]));
+    }
+
     /// <summary>Whether the dynamic linker itself, which allocates for its own bookkeeping.</summary>
     public static bool IsDynamicLinker(string path) =>
         Path.GetFileName(path).StartsWith("ld-linux", StringComparison.Ordinal);

@@ -5,6 +5,11 @@ namespace NativeLeaks.Tests.Heap;
 /// <summary>Which native memory is reached from which root, in memory that is laid out by hand.</summary>
 public sealed class HolderSearchTests
 {
+    private readonly List<FrozenWords> _opened = [];
+
+    [TearDown]
+    public void Close() => _opened.ForEach(static w => w.Dispose());
+
     private const ulong Heap = 0x5555_0000_0000, Data = 0x7f00_0000_0000, Stack = 0x7ffe_0000_0000;
 
     private static readonly AddressRanges s_none = new([]);
@@ -65,7 +70,8 @@ public sealed class HolderSearchTests
     {
         var memory = new PlantedMemory { [Data] = Heap, [Data + 8] = Heap + 0x100 };
         var nodes = Nodes((Heap, 16), (Heap + 0x100, 16));
-        var search = new HolderSearch(nodes, new FrozenWords(memory), new AddressRanges([new AddressRange(Data, Data + 8)]));
+        using var words = new FrozenWords(memory);
+        var search = new HolderSearch(nodes, words, new AddressRanges([new AddressRange(Data, Data + 8)]));
 
         search.AddRange(Data, Data + 16, HolderKind.Global);
         search.Flood();
@@ -115,8 +121,12 @@ public sealed class HolderSearchTests
 
     private static HolderKind[] Kinds(HolderSearch search, int count) => [.. Enumerable.Range(0, count).Select(search.KindOf)];
 
-    private static HolderSearch Search(FrozenMemory memory, params (ulong Start, ulong Bytes)[] blocks) =>
-        new(Nodes(blocks), new FrozenWords(memory), s_none);
+    private HolderSearch Search(FrozenMemory memory, params (ulong Start, ulong Bytes)[] blocks)
+    {
+        var words = new FrozenWords(memory);
+        _opened.Add(words);
+        return new HolderSearch(Nodes(blocks), words, s_none);
+    }
 
     private static NativeNodes Nodes(params (ulong Start, ulong Bytes)[] blocks) =>
         NativeNodes.Of(blocks.Select(static b => new NativeNode(b.Start, b.Bytes)));

@@ -447,11 +447,19 @@ internal sealed unsafe class ManagedHeap : IDisposable
         if (!_kinds.TryGetValue((methodTable, place), out FieldKind kind))
         {
             _kinds[(methodTable, place)] = kind =
+                !IsRuntimesOwn(RuntimeView.Ask(() => _runtime.TypeNameOf(instance)) ?? "") &&
                 RuntimeView.Ask(() => _runtime.FieldAt(instance, place, isElement)) is { } field ? (FieldKind)field.Kind : FieldKind.Data;
         }
 
         return kind;
     }
+
+    /// <summary>Objects by which the framework knows the runtime's own structures: those hold what the runtime needs, and nothing of a program.</summary>
+    private static bool IsRuntimesOwn(string type) =>
+        type is "System.Threading.Thread" or "System.Signature" ||
+        type.StartsWith("System.Reflection.", StringComparison.Ordinal) ||
+        type.StartsWith("System.RuntimeType", StringComparison.Ordinal) ||
+        type.StartsWith("System.Runtime.Loader.", StringComparison.Ordinal);
 
     // The collector marks objects in the lowest bits.
     private static ulong MethodTableAt(HeapSegments.Segment segment, ulong instance) => *(ulong*)segment.Memory(instance) & ~7UL;
