@@ -64,6 +64,18 @@ public sealed class SettlingTests
         Assert.That(report.Leaks[0].FinalizedType, Does.Contain("ZLibStreamHandle"));
     }
 
+    // This constructor leaves no frame behind: it ends in a jump to the one that does the work.
+    [Test]
+    public void Undisposed_object_is_found_though_its_constructor_left_no_frame()
+    {
+        using var t = NativeLeakTracker.Start();
+
+        Forget(static () => new GZipStream(new MemoryStream(), CompressionMode.Compress));
+
+        NativeLeakReport report = t.GetReport();
+        Assert.That(report.Leaks.Select(leak => (leak.Verdict, leak.How)), Is.Not.Empty.And.All.EqualTo(("undisposed", "finalizer")), report.ToText());
+    }
+
     // The key is made when it is first needed, not by Create.
     [Test]
     public void Undisposed_key_of_the_framework_is_found()

@@ -29,7 +29,7 @@ internal sealed class ContextResolver : IDisposable
         _files = new AssemblyFiles(ledger);
         _managed = new ManagedFrames(ledger, _files, settings, isThisProcess, live);
         _native = new NativeFrames(ledger, settings);
-        _elided = new ElidedFrames(_files, _native, settings);
+        _elided = new ElidedFrames(_files, _native, settings, isThisProcess);
     }
 
     /// <summary>What keeps names or lines from the libraries that were met so far. One line each.</summary>

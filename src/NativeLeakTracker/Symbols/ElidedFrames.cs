@@ -17,7 +17,7 @@ internal sealed record Elided(IReadOnlyList<ResolvedFrame> Frames, string? Entry
 /// The frames that are not on the stack although their functions ran: inlined, left by a jump, or a P/Invoke's declaration.
 /// They are put back where the code leaves no other way, and marked as inferred. One caller at a time.
 /// </summary>
-internal sealed class ElidedFrames(AssemblyFiles files, NativeFrames libraries, SymbolSettings settings)
+internal sealed class ElidedFrames(AssemblyFiles files, NativeFrames libraries, SymbolSettings settings, bool isThisProcess)
 {
     // What a record's innermost frame called: the hooked functions (src/NativeShim/hooks.def) and what ends in them at once.
     private static readonly HashSet<string> s_allocators =
@@ -147,8 +147,11 @@ internal sealed class ElidedFrames(AssemblyFiles files, NativeFrames libraries, 
                 Link = line?.Link,
                 Inferred = true,
             };
-            frames.Add(new ResolvedFrame(
-                frame, ModuleRoles.OfAssemblyFile(path), EntryPoint: method.IsImport ? method.Import.EntryPoint : null));
+            ModuleRole role = ModuleRoles.OfAssemblyFile(path);
+            frames.Add(new ResolvedFrame(frame, role, EntryPoint: method.IsImport ? method.Import.EntryPoint : null)
+            {
+                WorksForDisposable = isThisProcess && role == ModuleRole.Framework && DisposableWork.IsDoneBy(method),
+            });
         }
 
         return new Elided(frames, entryPoint);

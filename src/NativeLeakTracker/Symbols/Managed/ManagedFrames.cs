@@ -98,7 +98,7 @@ internal sealed class ManagedFrames(
             ModuleRole role = ModuleRoles.OfAssembly(assembly);
             return new Body(code, ReflectedNames.Describe(method), FileName(assembly), role, HasLines: MayHaveLines(role))
             {
-                WorksForDisposable = role == ModuleRole.Framework && WorksForDisposable(method),
+                WorksForDisposable = role == ModuleRole.Framework && DisposableWork.IsDoneBy(method),
             };
         }
         catch (Exception e) when (e is ArgumentException or TypeLoadException or FileNotFoundException
@@ -132,16 +132,6 @@ internal sealed class ManagedFrames(
         ModuleRole role = path.Length > 0 ? ModuleRoles.OfAssemblyFile(path) : ModuleRole.Other;
         return new Body(code, name, module, role, HasLines: MayHaveLines(role));
     }
-
-    private static bool WorksForDisposable(MethodBase method) =>
-        method.Name is not (nameof(IDisposable.Dispose) or nameof(IAsyncDisposable.DisposeAsync) or "Close") &&
-        typeof(IDisposable).IsAssignableFrom(
-            method switch
-            {
-                MethodInfo { IsStatic: true, IsPublic: true } factory => factory.ReturnType,
-                { IsStatic: false, IsPublic: true } => method.DeclaringType,
-                _ => null,
-            });
 
     // No PDB comes with the framework; only somebody who names folders may have them.
     private bool MayHaveLines(ModuleRole role) => role != ModuleRole.Framework || settings.SearchFolders.Count > 0;
