@@ -46,6 +46,7 @@ internal sealed class HeldMemory
             .. _nothing.Ranges,
             .. glibc?.Mappings ?? [],
             .. _heap.Ranges,
+            .. MappingsOf(_heap.StaticStorages()).Select(static m => new AddressRange(m.Start, m.End)),
             // Up to the end of the page: the dynamic linker allocates there before there is a malloc.
             .. _data.Select(static d => new AddressRange(d.Start, (d.End + PageBytes - 1) & ~(PageBytes - 1))),
             // What lies below the stack pointer is of calls that have returned.
@@ -73,7 +74,7 @@ internal sealed class HeldMemory
         HoldManaged(_heap.Roots.Where(static r => r.Kind == RootKind.FinalizerQueue), HolderKind.FinalizerQueue);
         HoldStacks();
         HoldByOlderBlocks();
-        return new Holders(_copy, _heap, _nodes, _search, _words, _onStacks);
+        return new Holders(_copy, _heap, _nodes, _search, _words, _onStacks, _scope.Asked);
     }
 
     /// <summary>Neither the tracker's, nor that of an allocator which took malloc's place, nor the runtime's.</summary>
@@ -89,22 +90,37 @@ internal sealed class HeldMemory
     {
         HoldManaged(_heap.Roots.Where(static r => r.Kind == RootKind.Static), HolderKind.Static);
 
-        // Static fields of primitive types lie in the memory of the type loader, which W^X maps twice. What else is there refers to the
-        // runtime's own structures, which may be older than the recording.
-        foreach (MemoryMapping mapping in _copy.Mappings)
+        // Static fields of primitive types lie in the memory of the type loader. What else is there refers to the runtime's own structures,
+        // which may be older than the recording.
+        foreach (MemoryMapping mapping in MappingsOf(_heap.StaticStorages()))
         {
-            if (mapping.IsShared && mapping.Protection.HasFlag(MemoryProtection.Write) &&
-                mapping.Path.StartsWith("/memfd:doublemapper", StringComparison.Ordinal))
-            {
-                _search.AddRange(
-                    mapping.Start,
-                    mapping.End,
-                    HolderKind.Static,
-                    isRoot: (address, node) => _nodes.KindOf(node) == NativeNodeKind.Block || _heap.StaticAt(address) is not null);
-            }
+            _search.AddRange(
+                mapping.Start,
+                mapping.End,
+                HolderKind.Static,
+                isRoot: (address, node) => _nodes.KindOf(node) == NativeNodeKind.Block || _heap.StaticAt(address) is not null);
         }
 
         _search.Flood();
+    }
+
+    /// <summary>The writable mappings that hold any of the addresses, which are in order.</summary>
+    private List<MemoryMapping> MappingsOf(IEnumerable<ulong> addresses)
+    {
+        List<MemoryMapping> mappings = [];
+        foreach (ulong address in addresses)
+        {
+            if (mappings.Count == 0 || address >= mappings[^1].End)
+            {
+                MemoryMapping mapping = MemoryMap.At(_copy.Mappings, address);
+                if (mapping.End > mapping.Start && mapping.Protection.HasFlag(MemoryProtection.Write))
+                {
+                    mappings.Add(mapping);
+                }
+            }
+        }
+
+        return mappings;
     }
 
     private void HoldGlobals()

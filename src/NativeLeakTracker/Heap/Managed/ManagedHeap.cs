@@ -133,6 +133,24 @@ internal sealed class ManagedHeap : IDisposable
     /// </summary>
     public string? StaticAt(ulong address) => _statics.At(address) is { } name ? $"static {name}" : null;
 
+    /// <summary>Where types have their static fields of primitive types, by address. Costs as the first <see cref="StaticAt"/>.</summary>
+    public IEnumerable<ulong> StaticStorages() => _statics.Storages();
+
+    /// <summary>What keeps the object of a holder alive.</summary>
+    public ManagedRoot RootOf(in ManagedHolder holder)
+    {
+        int index = holder.Index;
+        ManagedRoot root;
+        while ((index = _marker.ParentOf(index, out root)) >= 0)
+        {
+        }
+
+        return root;
+    }
+
+    /// <summary>The managed method at an address, as the runtime spells it; empty: there is none.</summary>
+    public string MethodAt(ulong address) => _structures.Ask(() => _structures.MethodAt(address));
+
     /// <inheritdoc/>
     public void Dispose()
     {

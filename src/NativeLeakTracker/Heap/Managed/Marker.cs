@@ -336,7 +336,16 @@ internal sealed unsafe class Marker : IDisposable
         if (ReferenceEquals(table.Addresses, AddressFields.NotAsked))
         {
             ulong type = table.Address;
-            table.Addresses = AddressFields.Of(_structures.Ask(() => _structures.Fields(address, type)), table.ComponentBytes);
+            table.Addresses = IsRuntimesOwn(_structures.Ask(() => _structures.RawTypeName(type)))
+                ? AddressFields.None
+                : AddressFields.Of(_structures.Ask(() => _structures.Fields(address, type)), table.ComponentBytes);
         }
     }
+
+    /// <summary>Objects by which the framework knows the runtime's own structures: these hold what the runtime needs, and nothing of a program.</summary>
+    private static bool IsRuntimesOwn(string type) =>
+        type is "System.Threading.Thread" or "System.Signature" ||
+        type.StartsWith("System.Reflection.", StringComparison.Ordinal) ||
+        type.StartsWith("System.RuntimeType", StringComparison.Ordinal) ||
+        type.StartsWith("System.Runtime.Loader.", StringComparison.Ordinal);
 }

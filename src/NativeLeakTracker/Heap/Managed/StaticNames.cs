@@ -27,6 +27,13 @@ internal sealed class StaticNames
         _contract = structures.Contract;
     }
 
+    /// <summary>Where types have their static fields of primitive types, by address.</summary>
+    public IEnumerable<ulong> Storages()
+    {
+        ReadOnce();
+        return _starts!.Where((_, i) => (_owners[i] & 1) == 0);
+    }
+
     /// <summary><c>Namespace.Type.Field</c>; null: there is no static field that is known.</summary>
     public string? At(ulong address)
     {
