@@ -1,8 +1,8 @@
 /* The frozen copy: a clone of the process that runs nothing of it and waits to be read.
  *
  * It must not be seen. It has no exit signal, so neither SIGCHLD nor waitpid(-1) know of it. It shares the descriptors, so that a pipe
- * that the program closes is closed, and record locks stay where they are. It leaves the process group and the session. Debuggers of the
- * program do not get to see it either. It is made by the raw system call, so that no atfork handler runs, and it makes nothing but raw
+ * that the program closes is closed, and record locks stay where they are. It is in a process group of its own before any thread that was
+ * stopped goes on. Debuggers of the program do not get to see it either. It is made by the raw system call, so that no atfork handler runs, and it makes nothing but raw
  * system calls, so that no destructor does. It dies with the thread that made it, hence also when the process ends or runs another
  * program; after such an exec that falls between freeze and thaw, a dead child that nobody reads may remain. */
 #define _GNU_SOURCE
@@ -20,17 +20,16 @@
 
 enum { READY_WITHIN_NS = 1000000000 };
 
-/* Written by the copy, in its own memory, when it has left the process group. */
-static volatile uint32_t is_apart;
+/* Written by the copy, in its own memory, when it is sure to die with the program. */
+static volatile uint32_t is_bound;
 
 /* ---- in the copy ------------------------------------------------------------------------------------------------------ */
 
 static _Noreturn void stand_apart(uint32_t parent) {
     nltp_syscall6(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, 0);
     if (nltp_syscall3(SYS_getppid, 0, 0, 0) == (long)parent) { /* else it died before that could be known here */
-        nltp_syscall3(SYS_setsid, 0, 0, 0);
         nltp_syscall6(SYS_prctl, PR_SET_NAME, (long)"nlt-frozen-copy", 0, 0, 0, 0);
-        is_apart = 1;
+        is_bound = 1;
         for (;;) nltp_syscall3(SYS_pause, 0, 0, 0); /* all signals are blocked: only SIGKILL ends it */
     }
     for (;;) nltp_syscall3(SYS_exit_group, 0, 0, 0);
@@ -85,12 +84,12 @@ static void offer_to_oom_killer(int32_t pid) {
     nltp_syscall3(SYS_close, file, 0, 0);
 }
 
-/* Waits until the copy has left the process group, so that the program cannot meet it there. Returns 0 or -errno. */
-static long wait_until_apart(int32_t pid) {
+/* Waits until the copy cannot survive the program, and tries whether it can be read. Returns 0 or -errno. */
+static long wait_until_bound(int32_t pid) {
     uint64_t until_ns = nltp_clock_ns(CLOCK_MONOTONIC) + READY_WITHIN_NS;
     for (;;) {
         uint32_t ready = 0;
-        int64_t read = nlt_read_memory(pid, (uint64_t)(uintptr_t)&is_apart, &ready, sizeof ready);
+        int64_t read = nlt_read_memory(pid, (uint64_t)(uintptr_t)&is_bound, &ready, sizeof ready);
         if (read < 0) return read;
         if (ready != 0 || nltp_clock_ns(CLOCK_MONOTONIC) > until_ns) return 0;
         struct timespec rest = {0, 50000};
@@ -104,6 +103,7 @@ static NLTP_NOINLINE long make_copy(struct nlt_frozen_thread *caller) {
     note_caller(caller);
     long pid = nltp_syscall6(SYS_clone, CLONE_FILES | CLONE_UNTRACED, 0, 0, 0, 0, 0);
     if (pid == 0) stand_apart(parent);
+    if (pid > 0) nltp_syscall3(SYS_setpgid, pid, pid, 0); /* the copy itself may get no processor for a while */
     return pid;
 }
 
@@ -131,7 +131,7 @@ int nltp_freeze(struct nlt_frozen *frozen, struct nlt_frozen_thread *threads, ui
         if (capacity > 0) threads[0] = caller;
         frozen->threads = 1;
         nltp_tell_threads(frozen, threads, capacity);
-        result = wait_until_apart(frozen->pid);
+        result = wait_until_bound(frozen->pid);
         if (result < 0) {
             status = status_of(result) == NLT_FREEZE_FORBIDDEN ? NLT_FREEZE_UNREADABLE : NLT_FREEZE_FAILED;
             nlt_thaw(frozen->pid);

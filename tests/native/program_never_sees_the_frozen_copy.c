@@ -56,7 +56,7 @@ int main(int argc, char **argv) {
 
         has_no_child();
         CHECK_EQUAL(processes_in_group(), members);
-        CHECK(getsid(copy.frozen.pid) != getsid(0));
+        CHECK_EQUAL(getpgid(copy.frozen.pid), copy.frozen.pid);
 
         /* A reader sees the end as soon as the program closes its own. */
         CHECK_EQUAL(close(ends[1]), 0);

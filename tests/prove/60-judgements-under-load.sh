@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Thirty-four times three judgements while two threads allocate and collections run, preloaded and late: each is right, and the program sees
+# A hundred judgements late and a hundred preloaded, while two threads allocate and collections run: each is right, and the program sees
 # nothing of the copies that are read.
 set -euo pipefail
 

@@ -25,9 +25,9 @@ internal sealed class FrozenCopy : FrozenMemory, IDisposable
     private FrozenCopy(in ShimLibrary.Frozen frozen, IReadOnlyList<FrozenThread> threads)
     {
         _frozen = frozen;
-        Threads = threads;
         _mappings = new(() => MemoryMap.Of(ProcessId));
         _pages = new(() => PageMap.Open(ProcessId));
+        Threads = ThreadPointers.Complete(this, threads);
     }
 
     /// <inheritdoc/>

@@ -122,6 +122,9 @@ public sealed unsafe partial class FrozenCopyTests
             foreach (FrozenThread thread in copy.Threads.Where(static thread => thread.StackPointer != 0))
             {
                 Assert.That(copy.TryReadWord(thread.StackPointer & ~7UL, out _), Is.True);
+
+                // Also of those that never called a hook, such as the runtime's own that sleep.
+                Assert.That(copy.TryReadWord(thread.ThreadPointer, out ulong own) ? own : 0, Is.EqualTo(thread.ThreadPointer).And.Not.Zero);
             }
 
             Assert.That(copy.CutCalls, Is.Zero);
