@@ -113,6 +113,16 @@ internal sealed class TypeText(string text, IReadOnlyList<TypeName> typeArgument
             arguments = ReadList("]", depth + 1);
         }
 
+        // ClrMD's own spelling has each type's arguments behind it: Outer<A>+Inner.
+        while (arguments is not null && Take("+"))
+        {
+            name += "+" + ReadName();
+            if (Take("<"))
+            {
+                arguments = ReadList(">", depth + 1) is { } own ? [.. arguments, .. own] : null;
+            }
+        }
+
         return arguments is null ? null : new TypeName(s_keywords.GetValueOrDefault(name, name), arguments, "");
     }
 

@@ -152,7 +152,7 @@ internal sealed class FrozenCopy : FrozenMemory, IDisposable
             ShimLibrary.FreezeStatus status = ShimLibrary.Freeze(out ShimLibrary.Frozen frozen, threads, (uint)room);
             if (status != ShimLibrary.FreezeStatus.Frozen)
             {
-                reason = Describe(status, in frozen);
+                reason = Describe(status, frozen.Error, frozen.NeededBytes, frozen.AvailableBytes);
                 return null;
             }
 
@@ -173,18 +173,19 @@ internal sealed class FrozenCopy : FrozenMemory, IDisposable
             isComplete ? registers.ToArray() : [], thread.Kind == ShimLibrary.ThreadKind.Caller);
     }
 
-    private static string Describe(ShimLibrary.FreezeStatus status, in ShimLibrary.Frozen frozen) => status switch
+    /// <summary>Why there is no copy.</summary>
+    internal static string Describe(ShimLibrary.FreezeStatus status, int error, ulong neededBytes, ulong availableBytes) => status switch
     {
         ShimLibrary.FreezeStatus.NoHeadroom =>
-            $"the copy of the process would need up to {Megabytes(frozen.NeededBytes)}, and its memory limit leaves {Megabytes(frozen.AvailableBytes)}",
-        ShimLibrary.FreezeStatus.Forbidden => frozen.Error == 0
+            $"the copy of the process would need up to {Megabytes(neededBytes)}, and its memory limit leaves {Megabytes(availableBytes)}",
+        ShimLibrary.FreezeStatus.Forbidden => error == 0
             ? "the next child of this process would be the first of a new pid namespace"
-            : $"this process may not make another one (errno {frozen.Error}; is a seccomp filter forbidding clone?)",
+            : $"this process may not make another one (errno {error}; is a seccomp filter forbidding clone?)",
         ShimLibrary.FreezeStatus.TooMany => "the limit of processes is reached (ulimit -u, or the pids limit of the container)",
         ShimLibrary.FreezeStatus.NoMemory => "the kernel has no memory for a copy of the process",
         ShimLibrary.FreezeStatus.Unreadable =>
-            $"the copy of the process may not be read (errno {frozen.Error}; is the process not dumpable, or a seccomp filter forbidding process_vm_readv?)",
-        _ => $"the copy of the process could not be made (errno {frozen.Error})",
+            $"the copy of the process may not be read (errno {error}; is the process not dumpable, or a seccomp filter forbidding process_vm_readv?)",
+        _ => $"the copy of the process could not be made (errno {error})",
     };
 
     private static string Megabytes(ulong bytes) => string.Create(System.Globalization.CultureInfo.InvariantCulture, $"{bytes >> 20:N0} MB");

@@ -7,7 +7,7 @@ namespace NativeLeaks.Heap;
 /// </summary>
 internal static class GlibcChunkWalk
 {
-    public const ulong HeaderBytes = 16, SmallestChunk = 32, PreviousInUse = 1, Mapped = 2, FlagBits = 7;
+    public const ulong HeaderBytes = 16, SmallestChunk = 32, PreviousInUse = 1, Mapped = 2, NotOfMain = 4, FlagBits = 7;
     public const ulong FenceBytes = 2 * FenceChunk;
     private const ulong FenceChunk = 16;
 
@@ -55,8 +55,13 @@ internal static class GlibcChunkWalk
 
     /// <summary>Where a run of chunks ends: at the top chunk, or at a fence, which keeps its last one from merging with what follows. 0 when
     /// it leads to neither.</summary>
+    /// <param name="words">The memory.</param>
+    /// <param name="start">The first chunk, if it is one.</param>
+    /// <param name="end">Where the memory ends.</param>
+    /// <param name="top">Of the main arena; 0: it is another arena's.</param>
     public static ulong FindStop(WordWindow words, ulong start, ulong end, ulong top)
     {
+        ulong impossible = top != 0 ? Mapped | NotOfMain : Mapped;
         ulong previous = 0;
         for (ulong chunk = start; chunk < end;)
         {
@@ -82,7 +87,7 @@ internal static class GlibcChunkWalk
                 return previous;
             }
 
-            if (!IsSize(size, chunk, end))
+            if (!IsSize(size, chunk, end) || (head & impossible) != 0)
             {
                 return 0;
             }

@@ -50,22 +50,36 @@ internal sealed class GlibcFreeLists(FrozenMemory memory, IReadOnlyList<NativeNo
         }
     }
 
-    /// <summary>Finds the caches, which are chunks of a known size, by their content; returns where they are.</summary>
+    /// <summary>
+    /// Finds the caches, which are chunks of a known size, by their content; returns where they are. Behind its link each cached chunk has a
+    /// key: the address of the cache, since glibc 2.34 a number that is drawn once for the process. A program's own table of blocks
+    /// looks like a cache but for that.
+    /// </summary>
     public List<NativeNode> TakeThreadCaches()
     {
-        List<NativeNode> caches = [];
+        List<(int Chunk, ulong Key, List<List<int>> Lists)> candidates = [];
         Span<byte> content = stackalloc byte[ThreadCacheLayout.Large.Bytes];
         for (int i = 0; i < chunks.Count; i++)
         {
-            if (ThreadCacheLayout.Of(chunks[i].Bytes) is not { } layout || _isFree[i] ||
-                memory.Read(chunks[i].Start, content[..layout.Bytes]) != layout.Bytes || ListsOf(content, layout) is not { } lists)
+            if (ThreadCacheLayout.Of(chunks[i].Bytes) is { } layout && !_isFree[i] &&
+                memory.Read(chunks[i].Start, content[..layout.Bytes]) == layout.Bytes && ListsOf(content, layout, out ulong key) is { } lists)
             {
-                continue;
+                candidates.Add((i, key, lists));
             }
+        }
 
-            lists.ForEach(Take);
-            _isFree[i] = true;
-            caches.Add(new NativeNode(chunks[i].Start, chunks[i].Bytes));
+        ulong drawn = candidates.Count == 0 ? 0 : candidates
+            .GroupBy(static candidate => candidate.Key, static candidate => candidate.Lists.Sum(static list => list.Count))
+            .MaxBy(static group => group.Sum())!.Key;
+        List<NativeNode> caches = [];
+        foreach ((int chunk, ulong key, List<List<int>> lists) in candidates)
+        {
+            if (key == drawn || key == chunks[chunk].Start)
+            {
+                lists.ForEach(Take);
+                _isFree[chunk] = true;
+                caches.Add(chunks[chunk]);
+            }
         }
 
         return caches;
@@ -74,21 +88,20 @@ internal sealed class GlibcFreeLists(FrozenMemory memory, IReadOnlyList<NativeNo
     private void Take(List<int> list) => list.ForEach(chunk => _isFree[chunk] = true);
 
     /// <summary>
-    /// Null: it is no cache. It is one if each list leads through chunks of the right size, as many as it counts, and all carry the same key
-    /// behind the link. A thread may stand between the two writes, so a count may be off by one. A cache without lists is like any
-    /// other chunk: it holds nothing.
+    /// Null: it is no cache. It may be one if each list leads through chunks of the right size, no more than it counts, and all carry the same
+    /// key. A thread may stand between two writes, so a count may be off by one; one that ends frees what it cached without counting. A
+    /// cache without lists is like any other chunk: it holds nothing.
     /// </summary>
-    private List<List<int>>? ListsOf(ReadOnlySpan<byte> content, ThreadCacheLayout layout)
+    private List<List<int>>? ListsOf(ReadOnlySpan<byte> content, ThreadCacheLayout layout, out ulong key)
     {
         List<List<int>> lists = [];
-        ulong? key = null;
-        int capacity = -1;
+        key = 0;
         for (int bin = 0; bin < layout.Bins; bin++)
         {
             int count = BinaryPrimitives.ReadUInt16LittleEndian(content[(bin * 2)..]);
             ulong first = BinaryPrimitives.ReadUInt64LittleEndian(content[(layout.EntriesAt + (bin * 8))..]);
             List<int>? list = first == 0 ? [] : Follow(first, layout.IsExact(bin) ? SizeOfBin(bin) : 0, 0, MaxCached);
-            if (list is null || !HaveSameKey(list, ref key))
+            if (list is null || (!layout.CountsRoom && count < list.Count - 1) || !HaveSameKey(list, ref key))
             {
                 return null;
             }
@@ -97,35 +110,21 @@ internal sealed class GlibcFreeLists(FrozenMemory memory, IReadOnlyList<NativeNo
             {
                 lists.Add(list);
             }
-
-            // Since 2.42 it says how many more may come.
-            int counted = layout.CountsRoom ? count + list.Count : count - list.Count;
-            if (!layout.CountsRoom && counted is < -1 or > 1)
-            {
-                return null;
-            }
-
-            if (layout.CountsRoom && layout.IsExact(bin))
-            {
-                capacity = capacity < 0 ? counted : capacity;
-                if (counted - capacity is < -1 or > 1)
-                {
-                    return null;
-                }
-            }
         }
 
         return lists.Count > 0 ? lists : null;
     }
 
-    private bool HaveSameKey(List<int> list, ref ulong? key)
+    private bool HaveSameKey(List<int> list, ref ulong key)
     {
         foreach (int chunk in list)
         {
-            if (!_words.TryRead(chunks[chunk].Start + 8, out ulong own) || own != (key ??= own))
+            if (!_words.TryRead(chunks[chunk].Start + 8, out ulong own) || own == 0 || (key != 0 && own != key))
             {
                 return false;
             }
+
+            key = own;
         }
 
         return true;
@@ -181,7 +180,7 @@ internal sealed class GlibcFreeLists(FrozenMemory memory, IReadOnlyList<NativeNo
 
     private static ulong SizeOfBin(int bin) => GlibcChunkWalk.SmallestChunk + ((ulong)bin * 16);
 
-    /// <summary>How a thread's cache is laid out: counters of 16 bits, then the lists.</summary>
+    /// <summary>How a thread's cache is laid out: counters of 16 bits (since 2.42 of how many more may come), then the lists.</summary>
     private readonly record struct ThreadCacheLayout(int Bins, int ExactBins, bool CountsRoom)
     {
         /// <summary>Until 2.41.</summary>

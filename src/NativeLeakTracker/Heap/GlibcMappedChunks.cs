@@ -14,7 +14,7 @@ internal static class GlibcMappedChunks
     public static List<NativeNode> Find(FrozenMemory memory, IReadOnlyList<GlibcArena> arenas, List<string> doubts)
     {
         var words = new WordWindow(memory, (int)HeaderBytes);
-        MemoryMapping[] candidates = [.. memory.Mappings.Where(mapping => IsCandidate(mapping, arenas))];
+        MemoryMapping[] candidates = [.. memory.Mappings.Where(mapping => IsCandidate(mapping) && !IsHeap(mapping, arenas))];
         (long Count, ulong Bytes)? expected = Counted(memory);
         List<NativeNode> found = [];
         if (expected is { Count: 0 })
@@ -48,10 +48,13 @@ internal static class GlibcMappedChunks
         return found;
     }
 
-    private static bool IsCandidate(MemoryMapping mapping, IReadOnlyList<GlibcArena> arenas) =>
+    /// <summary>Memory that malloc may have mapped.</summary>
+    public static bool IsCandidate(MemoryMapping mapping) =>
         !mapping.IsShared && mapping.Protection == (MemoryProtection.Read | MemoryProtection.Write) &&
-        (mapping.Path.Length == 0 || mapping.Path.StartsWith("[anon: glibc: malloc", StringComparison.Ordinal)) &&
-        !arenas.Any(arena => !arena.IsMain && (arena.Address & ~(ArenaHeapBytes - 1)) == mapping.Start);
+        (mapping.Path.Length == 0 || mapping.Path.StartsWith("[anon: glibc: malloc", StringComparison.Ordinal));
+
+    private static bool IsHeap(MemoryMapping mapping, IReadOnlyList<GlibcArena> arenas) =>
+        arenas.Any(arena => !arena.IsMain && (arena.Address & ~(ArenaHeapBytes - 1)) == mapping.Start);
 
     /// <summary>From the start as long as chunk touches chunk, or whatever page one begins at.</summary>
     private static void AddRun(FrozenMemory memory, WordWindow words, ulong start, ulong end, List<NativeNode> found, bool everywhere)

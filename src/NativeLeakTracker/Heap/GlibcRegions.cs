@@ -14,10 +14,12 @@ internal sealed class GlibcRegions
 {
     private const ulong HeapBytes = 64UL << 20;
     private const ulong FarthestPart = 1 << 20;
+    private const ulong PageBytes = 4096;
     private const int MaxHeaps = 1 << 16;
     private readonly List<GlibcRegion> _all = [];
     private readonly List<NativeNode> _headers = [];
     private readonly List<string> _doubts = [];
+    private ulong _own, _spanned;
 
     private GlibcRegions()
     {
@@ -56,41 +58,51 @@ internal sealed class GlibcRegions
             return;
         }
 
-        List<(ulong Start, ulong End)> pieces = [.. Brk(memory)];
-        if (!pieces.Exists(piece => arena.Top >= piece.Start && arena.Top < piece.End))
+        foreach ((ulong start, ulong end) in Brk(memory))
         {
-            MemoryMapping mapping = MemoryMap.At(memory.Mappings, arena.Top);
-            pieces.Add((mapping.Start, mapping.End));
+            AddParts(arena.Top, words, start, end, step: 16);
         }
 
-        ulong own = 0, spanned = 0;
-        foreach ((ulong start, ulong end) in pieces)
+        // Without the break, malloc maps what it needs, a megabyte or more at a time.
+        foreach (MemoryMapping mapping in memory.Mappings.Where(mapping => IsUnfinished(arena) && GlibcMappedChunks.IsCandidate(mapping)))
         {
-            ulong last = start, first = 0;
-            for (ulong at = start; at < end && at - last <= FarthestPart;)
-            {
-                ulong stop = GlibcChunkWalk.FindStop(words, at, end, arena.Top);
-                if (stop <= at || !words.TryRead(stop + 8, out ulong head))
-                {
-                    at += 16;
-                    continue;
-                }
+            AddParts(arena.Top, words, mapping.Start, mapping.End, PageBytes);
+        }
 
-                _all.Add(new GlibcRegion(at, stop));
-                first = first == 0 ? at : first;
-                last = stop + (stop == arena.Top ? head & ~GlibcChunkWalk.FlagBits : GlibcChunkWalk.FenceBytes);
-                own += last - at;
-                at = last;
+        if (IsUnfinished(arena) && !arena.IsLocked)
+        {
+            _doubts.Add($"{_own} of the {arena.SystemBytes} bytes of malloc's main heap were found");
+        }
+    }
+
+    // What another's use of the break took counts as the heap's.
+    private bool IsUnfinished(GlibcArena arena) => _own != arena.SystemBytes && _spanned != arena.SystemBytes;
+
+    private void AddParts(ulong top, WordWindow words, ulong start, ulong end, ulong step)
+    {
+        ulong first = 0, last = start;
+        for (ulong at = start; at < end && at - last <= FarthestPart;)
+        {
+            ulong stop = GlibcChunkWalk.FindStop(words, at, end, top);
+            if (stop == 0 || (stop == at && at != top) || !words.TryRead(stop + 8, out ulong head))
+            {
+                at += step;
+                continue;
             }
 
-            spanned += first == 0 ? 0 : last - first;
+            _all.Add(new GlibcRegion(at, stop));
+            first = first == 0 ? at : first;
+            last = stop + (stop == top ? head & ~GlibcChunkWalk.FlagBits : GlibcChunkWalk.FenceBytes);
+            if (last <= at || last > end)
+            {
+                return;
+            }
+
+            _own += last - at;
+            at = last;
         }
 
-        // What another's use of the break took counts as the heap's.
-        if (own != arena.SystemBytes && spanned != arena.SystemBytes && !arena.IsLocked)
-        {
-            _doubts.Add($"{own} of the {arena.SystemBytes} bytes of malloc's main heap were found");
-        }
+        _spanned += first == 0 ? 0 : last - first;
     }
 
     /// <summary>The break may have been protected in pieces.</summary>

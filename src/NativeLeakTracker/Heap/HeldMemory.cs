@@ -10,6 +10,8 @@ namespace NativeLeaks.Heap;
 /// </summary>
 internal sealed class HeldMemory
 {
+    private const ulong PageBytes = 4096;
+
     private readonly FrozenCopy _copy;
     private readonly JudgedScope _scope;
     private readonly ManagedHeap _heap;
@@ -18,7 +20,7 @@ internal sealed class HeldMemory
     private readonly HolderSearch _search;
     private readonly ThreadArea[] _threads;
     private readonly ElfDataRange[] _globals;
-    private readonly AddressRange[] _runtimeData;
+    private readonly ElfDataRange[] _data;
     private readonly AddressRanges _nothing;
     private readonly HashSet<ulong> _onStacks = [];
 
@@ -31,9 +33,8 @@ internal sealed class HeldMemory
     {
         (_copy, _heap, _words, _scope) = (copy, heap, words, scope);
         GlibcHeap? glibc = GlibcHeap.TryRead(copy, out _);
-        ElfDataRange[] data = [.. ElfData.Of(copy)];
-        _runtimeData = [.. data.Where(static d => ModuleRoles.IsRuntimeLibrary(d.Path)).Select(static d => new AddressRange(d.Start, d.End))];
-        _globals = [.. data.Where(d => IsProgramsOwn(d, ledger))];
+        _data = [.. ElfData.Of(copy)];
+        _globals = [.. _data.Where(d => IsProgramsOwn(d, ledger))];
         _nothing = new AddressRanges([.. OwnMemory.Of(ledger).Ranges, .. glibc?.AllocatorState.Select(static n => new AddressRange(n.Start, n.End)) ?? []]);
 
         // Where everything was recorded, a block in use that was not is the dynamic linker's, from before there was anything to hold.
@@ -45,7 +46,9 @@ internal sealed class HeldMemory
             .. _nothing.Ranges,
             .. glibc?.Mappings ?? [],
             .. _heap.Ranges,
-            .. data.Select(static g => new AddressRange(g.Start, g.End)),
+            .. MappingsOf(_heap.StaticStorages()).Select(static m => new AddressRange(m.Start, m.End)),
+            // Up to the end of the page: the dynamic linker allocates there before there is a malloc.
+            .. _data.Select(static d => new AddressRange(d.Start, (d.End + PageBytes - 1) & ~(PageBytes - 1))),
             // What lies below the stack pointer is of calls that have returned.
             .. copy.Threads.Where(static t => t.StackPointer != 0).Select(t => MemoryMap.At(copy.Mappings, t.StackPointer))
                 .Select(static m => new AddressRange(m.Start, m.End)),
@@ -59,8 +62,11 @@ internal sealed class HeldMemory
     public Holders Search()
     {
         SetRuntimesBlocksAside();
+
+        // Every library refers to the linker's description of it, and that to all others: before libraries' globals are followed.
+        SetOlderMemoryAside(_data.Where(static d => ModuleRoles.IsDynamicLinker(d.Path)));
         HoldGlobals();
-        SetRuntimesOlderMemoryAside();
+        SetOlderMemoryAside(_data.Where(static d => ModuleRoles.IsRuntimeLibrary(d.Path)));
         HoldStatics();
         HoldOuterFrames();
         HoldThreadStorage();
@@ -68,7 +74,7 @@ internal sealed class HeldMemory
         HoldManaged(_heap.Roots.Where(static r => r.Kind == RootKind.FinalizerQueue), HolderKind.FinalizerQueue);
         HoldStacks();
         HoldByOlderBlocks();
-        return new Holders(_copy, _heap, _nodes, _search, _words, _onStacks);
+        return new Holders(_copy, _heap, _nodes, _search, _words, _onStacks, _scope.Asked);
     }
 
     /// <summary>Neither the tracker's, nor that of an allocator which took malloc's place, nor the runtime's.</summary>
@@ -84,22 +90,37 @@ internal sealed class HeldMemory
     {
         HoldManaged(_heap.Roots.Where(static r => r.Kind == RootKind.Static), HolderKind.Static);
 
-        // Static fields of primitive types lie in the memory of the type loader, which W^X maps twice. What else is there refers to the
-        // runtime's own structures, which may be older than the recording.
-        foreach (MemoryMapping mapping in _copy.Mappings)
+        // Static fields of primitive types lie in the memory of the type loader. What else is there refers to the runtime's own structures,
+        // which may be older than the recording.
+        foreach (MemoryMapping mapping in MappingsOf(_heap.StaticStorages()))
         {
-            if (mapping.IsShared && mapping.Protection.HasFlag(MemoryProtection.Write) &&
-                mapping.Path.StartsWith("/memfd:doublemapper", StringComparison.Ordinal))
-            {
-                _search.AddRange(
-                    mapping.Start,
-                    mapping.End,
-                    HolderKind.Static,
-                    isRoot: (address, node) => _nodes.KindOf(node) == NativeNodeKind.Block || _heap.StaticAt(address) is not null);
-            }
+            _search.AddRange(
+                mapping.Start,
+                mapping.End,
+                HolderKind.Static,
+                isRoot: (address, node) => _nodes.KindOf(node) == NativeNodeKind.Block || _heap.StaticAt(address) is not null);
         }
 
         _search.Flood();
+    }
+
+    /// <summary>The writable mappings that hold any of the addresses, which are in order.</summary>
+    private List<MemoryMapping> MappingsOf(IEnumerable<ulong> addresses)
+    {
+        List<MemoryMapping> mappings = [];
+        foreach (ulong address in addresses)
+        {
+            if (mappings.Count == 0 || address >= mappings[^1].End)
+            {
+                MemoryMapping mapping = MemoryMap.At(_copy.Mappings, address);
+                if (mapping.End > mapping.Start && mapping.Protection.HasFlag(MemoryProtection.Write))
+                {
+                    mappings.Add(mapping);
+                }
+            }
+        }
+
+        return mappings;
     }
 
     private void HoldGlobals()
@@ -143,8 +164,10 @@ internal sealed class HeldMemory
     /// Of blocks from before the recording nobody knows who made them. Those that can be reached from the runtime's globals, and from no other
     /// library's, are taken for the runtime's.
     /// </summary>
-    private void SetRuntimesOlderMemoryAside() =>
-        _search.SetAside(_runtimeData, node => _nodes.KindOf(node) == NativeNodeKind.Block || IsThreadStorage(_nodes[node].Start));
+    private void SetOlderMemoryAside(IEnumerable<ElfDataRange> from) =>
+        _search.SetAside(
+            from.Select(static d => new AddressRange(d.Start, d.End)),
+            node => _nodes.KindOf(node) == NativeNodeKind.Block || IsThreadStorage(_nodes[node].Start));
 
     private bool IsThreadStorage(ulong address) => Array.Exists(_threads, t => t.Storage.Any(s => s.Contains(address)));
 

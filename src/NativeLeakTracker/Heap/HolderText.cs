@@ -1,5 +1,6 @@
 using System.Globalization;
 using NativeLeaks.Analysis;
+using NativeLeaks.Heap.Managed;
 using NativeLeaks.Ledger;
 using NativeLeaks.Symbols;
 using NativeLeaks.Symbols.Native;
@@ -89,19 +90,30 @@ internal sealed class HolderText(Holders holders, ContextResolver resolver, Symb
 
     private string? NameOf(HolderRoot root) => root.Kind switch
     {
-        _ when root.Managed is { } managed => holders.Heap.PathTo(managed),
+        _ when root.Managed is { } managed => NameOf(managed),
         HolderKind.Static => holders.Heap.StaticAt(root.Address) ?? "a static field, or memory of the type loader",
         HolderKind.Global => NameOfGlobal(root.Address),
         HolderKind.ThreadStorage => "thread storage of " + NameOfThread(root.ThreadId),
         _ when root.IsRegister && root.Address < (ulong)s_registers.Length => $"register {s_registers[root.Address]} of {NameOfThread(root.ThreadId)}",
-        _ => "stack of " + NameOfThread(root.ThreadId),
+        _ => NameOfStack(root.Address, root.ThreadId),
     };
 
-    private string NameOfThread(int id)
+    private string NameOf(in ManagedHolder managed)
     {
-        bool isCaller = holders.Copy.Threads.Any(t => t.Id == id && t.IsCaller);
-        return isCaller ? "this thread" : string.Create(CultureInfo.InvariantCulture, $"thread {id}{CommandOf(id)}");
+        string way = holders.Heap.PathTo(managed);
+        ManagedRoot root = holders.Heap.RootOf(managed);
+        int first = way.IndexOf(" -> ", StringComparison.Ordinal);
+        return root is { Kind: RootKind.Stack, Slot: not 0 } && first > 0 ? NameOfStack(root.Slot, root.ThreadId) + way[first..] : way;
     }
+
+    /// <summary>Of the asking thread the method is known, and that it is a local of it, or a temporary value.</summary>
+    private string NameOfStack(ulong address, int thread) =>
+        IsCaller(thread) && holders.FrameAt(address) is { } method ? $"a local of {ShortNameOf(method)}()" : "stack of " + NameOfThread(thread);
+
+    private bool IsCaller(int thread) => holders.Copy.Threads.Any(t => t.Id == thread && t.IsCaller);
+
+    private string NameOfThread(int id) =>
+        IsCaller(id) ? "this thread" : string.Create(CultureInfo.InvariantCulture, $"thread {id}{CommandOf(id)}");
 
     private static string CommandOf(int thread)
     {

@@ -1,3 +1,4 @@
+using NativeLeaks.Capture;
 using NativeLeaks.Heap.Managed;
 using NativeLeaks.Ledger;
 
@@ -11,7 +12,7 @@ internal readonly record struct HolderStep(HolderRoot? Root, NativeNodeKind Kind
 
 /// <summary>What holds the live blocks of one frozen copy. The copy lives as long as this.</summary>
 internal sealed class Holders(
-    FrozenCopy copy, ManagedHeap heap, NativeNodes nodes, HolderSearch search, FrozenWords words, IReadOnlySet<ulong> onStacks) : IDisposable
+    FrozenCopy copy, ManagedHeap heap, NativeNodes nodes, HolderSearch search, FrozenWords words, IReadOnlySet<ulong> onStacks, StackPlace asked) : IDisposable
 {
     // Ways are shortest ways; only in memory that changed while it was read could one lead back into itself.
     private const int MaxSteps = 64;
@@ -70,6 +71,10 @@ internal sealed class Holders(
         steps.Reverse();
         return steps;
     }
+
+    /// <summary>The managed method of the asking thread in whose part of the stack an address lies; null: another's, or not known.</summary>
+    public string? FrameAt(ulong stackAddress) =>
+        asked.FrameAt(stackAddress) is not 0 and var returnAddress && heap.MethodAt(returnAddress - 1) is { Length: > 0 } method ? method : null;
 
     /// <summary>Words of a node that point into the managed heap, with their offsets.</summary>
     public IReadOnlyList<(ulong Offset, ulong Pointer)> PointersIntoManagedHeap(int node)

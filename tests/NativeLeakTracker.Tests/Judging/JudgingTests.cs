@@ -12,13 +12,13 @@ namespace NativeLeaks.Tests.Judging;
 public sealed partial class JudgingTests
 {
     private const int Size = 12_345;
-    private readonly List<nint> _blocks = [];
+    private readonly List<nint> _blocks = []; // inverted: a list of addresses would keep the blocks
     private readonly TemporaryFolder _folder = new();
 
     [TearDown]
     public void Free_the_blocks()
     {
-        _blocks.ForEach(Marshal.FreeHGlobal);
+        _blocks.ForEach(static b => Marshal.FreeHGlobal(~b));
         _blocks.Clear();
     }
 
@@ -149,9 +149,9 @@ public sealed partial class JudgingTests
         {
             LeakOne(Size);
             LeakThroughPointer();
-            void Local() => _blocks.Add(Marshal.AllocHGlobal(Size + 2));
+            void Local() => _blocks.Add(~Marshal.AllocHGlobal(Size + 2));
             Local();
-            new Action(() => _blocks.Add(Marshal.AllocHGlobal(Size + 3)))();
+            new Action(() => _blocks.Add(~Marshal.AllocHGlobal(Size + 3)))();
         }
 
         var path = _folder.File("known.supp");
@@ -255,9 +255,9 @@ public sealed partial class JudgingTests
             {
                 LeakOne(1_000);
                 LeakOther(1_001);
-                _blocks.Add(Marshal.AllocHGlobal(30));
-                _blocks.Add(Marshal.AllocHGlobal(20));
-                _blocks.Add(Marshal.AllocHGlobal(10));
+                _blocks.Add(~Marshal.AllocHGlobal(30));
+                _blocks.Add(~Marshal.AllocHGlobal(20));
+                _blocks.Add(~Marshal.AllocHGlobal(10));
             });
 
         var message = new NativeLeakException(report).Message;
@@ -330,15 +330,15 @@ public sealed partial class JudgingTests
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private void LeakOne(int size) => _blocks.Add(Marshal.AllocHGlobal(size));
+    private void LeakOne(int size) => _blocks.Add(~Marshal.AllocHGlobal(size));
 
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private void LeakOther(int size) => _blocks.Add(Marshal.AllocHGlobal(size));
+    private void LeakOther(int size) => _blocks.Add(~Marshal.AllocHGlobal(size));
 
     // A pointer's asterisk and a generic's brackets are part of the name.
     [MethodImpl(MethodImplOptions.NoInlining)]
     private unsafe void LeakBytes<T>(byte** nothing, Generic<T> other) =>
-        _blocks.Add(Marshal.AllocHGlobal(Size + 1 + (nothing == null && other is not null ? 0 : 1)));
+        _blocks.Add(~Marshal.AllocHGlobal(Size + 1 + (nothing == null && other is not null ? 0 : 1)));
 
     private unsafe void LeakThroughPointer() => LeakBytes(null, new Generic<int>());
 

@@ -1,36 +1,42 @@
 namespace NativeLeaks.Heap.Managed;
 
-/// <summary>Why an object lives.</summary>
+/// <summary>What makes an object live.</summary>
 internal enum RootKind
 {
-    /// <summary>An array of static fields.</summary>
+    /// <summary>A static field.</summary>
     Static,
 
-    /// <summary>A handle that keeps it.</summary>
-    StrongHandle,
-
-    /// <summary>A handle that also keeps it where it is.</summary>
-    PinnedHandle,
-
-    /// <summary>Its finalizer is going to run.</summary>
-    FinalizerQueue,
-
-    /// <summary>A word of thread storage.</summary>
+    /// <summary>A thread's value of a static field that has one for each thread, or a word of native thread storage.</summary>
     ThreadStatic,
 
-    /// <summary>A word of a stack, or a register.</summary>
+    /// <summary>A GCHandle, or a reference of the runtime's own.</summary>
+    StrongHandle,
+
+    /// <summary>A GCHandle that keeps its object in its place.</summary>
+    PinnedHandle,
+
+    /// <summary>An overlapped operation of the operating system.</summary>
+    AsyncPinned,
+
+    /// <summary>A handle that counts references from outside.</summary>
+    RefCounted,
+
+    /// <summary>Waiting for its finalizer to be run.</summary>
+    FinalizerQueue,
+
+    /// <summary>A word on a stack, or a register.</summary>
     Stack,
 }
 
-/// <summary>An object that lives by itself.</summary>
-/// <param name="Kind">Why.</param>
-/// <param name="Object">Its address.</param>
-/// <param name="Slot">Where it is referred to: a handle, a word of a stack; 0 where there is none.</param>
-/// <param name="ThreadId">Of a stack, a register or thread storage; else 0.</param>
+/// <summary>A reference to an object that does not stem from another object.</summary>
+/// <param name="Kind">What it is.</param>
+/// <param name="Object">The address of the object.</param>
+/// <param name="Slot">Where the reference lies; 0 for a register.</param>
+/// <param name="ThreadId">Of the thread that it belongs to, as the kernel numbers threads; else 0.</param>
 internal readonly record struct ManagedRoot(RootKind Kind, ulong Object, ulong Slot, int ThreadId = 0);
 
-/// <summary>A word of a live object that points into native memory.</summary>
-/// <param name="Entry">The object, as the heap numbers those that it reached.</param>
-/// <param name="Offset">Of the word, from the object's start.</param>
-/// <param name="Pointer">The word.</param>
-internal readonly record struct ManagedHolder(int Entry, int Offset, ulong Pointer);
+/// <summary>A word in a live object that may point to native memory.</summary>
+/// <param name="Index">Of the object, in the order in which objects were found live.</param>
+/// <param name="Offset">Of the word, from the object's first byte.</param>
+/// <param name="Pointer">Its value.</param>
+internal readonly record struct ManagedHolder(int Index, long Offset, ulong Pointer);

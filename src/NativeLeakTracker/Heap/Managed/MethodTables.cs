@@ -1,167 +1,269 @@
-using System.Buffers.Binary;
+using System.Runtime.CompilerServices;
 
 namespace NativeLeaks.Heap.Managed;
 
-/// <summary>What the collector knows of a type: the size of its objects, and where references are in them.</summary>
-/// <param name="BaseBytes">Of an object without elements.</param>
-/// <param name="ElementBytes">0: it is no array and no string.</param>
-/// <param name="Series">Runs of references: <c>Bytes</c> is what a run is longer than the object, <c>Start</c> where it begins.</param>
-/// <param name="Items">Of an array of structs: references in a row and bytes to skip after them, again and again.</param>
-/// <param name="ItemsStart">Where the first item begins.</param>
-/// <param name="IsCollectible">A loader allocator keeps its statics.</param>
-/// <param name="IsOwn">The tracker's: what its objects know, they do not hold.</param>
-/// <param name="MayHoldPointers">Whether it has room for one at all.</param>
-internal sealed record ObjectLayout(
-    int BaseBytes,
-    int ElementBytes,
-    IReadOnlyList<(long Bytes, long Start)> Series,
-    IReadOnlyList<(int References, int SkipBytes)> Items,
-    long ItemsStart,
-    bool IsCollectible,
-    bool IsOwn,
-    bool MayHoldPointers)
-{
-    /// <summary>Where the first element is: elements end an array.</summary>
-    public int ElementsStart => BaseBytes - sizeof(ulong);
-
-    /// <summary>Of a collectible type: the object that keeps its statics, once it was looked up.</summary>
-    public ulong? LoaderAllocator { get; set; }
-}
-
 /// <summary>
-/// Reads method tables as the collector does (.NET 10: src/coreclr/gc/env/gcenv.object.h, src/coreclr/gc/gcdesc.h). Remembers them: of types that
-/// cannot be collected they never change.
+/// What the collector knows of each type: how large its objects are and where in them references lie (gcdesc.h of the runtime).
+/// Read from the copy when a type is first met, and checked. Not thread-safe.
 /// </summary>
 internal sealed class MethodTables
 {
-    private const uint HasElements = 0x80000000, HasReferences = 0x01000000, Collectible = 0x00200000;
-    private const int MaxSeries = 4096;
-    private const int MinBaseBytes = 16;
-    private const int HeadBytes = 64;
+    // The part of the flags that the collector depends on, and so does not change (gcinterface of the runtime).
+    private const uint HasComponents = 0x80000000;
+    private const uint HasReferences = 0x01000000;
+    private const uint IsCollectible = 0x00200000;
 
-    private readonly Dictionary<ulong, ObjectLayout> _known = [];
-    private readonly Dictionary<ulong, ObjectLayout> _collectible = [];
-    private readonly int _moduleOffset;
+    private const ulong CanonicalIsElsewhere = 1;
+    private const int DescriptorHead = sizeof(ulong);
+    private const int SeriesBytes = 2 * sizeof(ulong);
+    private const int MaxTypes = 1 << 22;
+    private const uint MinObjectBytes = 3 * sizeof(ulong);
+    private const uint MaxBaseBytes = 1 << 27;
+
+    private readonly FrozenMemory _memory;
+    private readonly RuntimeStructures _structures;
+    private readonly int _flags, _baseSize, _class, _tableOfClass, _module;
     private readonly ulong _ownModule;
+    private readonly byte[] _head;
+    private readonly Dictionary<ulong, int> _indexes = [];
+    private readonly List<ReferenceRun> _runs = [];
 
-    public MethodTables()
+    private MethodTable[] _tables = new MethodTable[1024];
+    private int _count;
+    private ulong _last;
+    private int _lastIndex;
+
+    public MethodTables(FrozenMemory memory, RuntimeStructures structures)
     {
-        (_moduleOffset, _ownModule) = FindModule();
+        _memory = memory;
+        _structures = structures;
+        RuntimeContract contract = structures.Contract;
+        contract.Require("RuntimeTypeSystem", 1);
+        _flags = contract.Field("MethodTable", "MTFlags");
+        _baseSize = contract.Field("MethodTable", "BaseSize");
+        _class = contract.Field("MethodTable", "EEClassOrCanonMT");
+        _tableOfClass = contract.Field("EEClass", "MethodTable");
+        _head = new byte[contract.Field("MethodTable", "!")];
+        FreeObject = Variable("FreeObjectMethodTable");
+        ObjectArray = Variable("ObjectArrayMethodTable");
+        String = Variable("StringMethodTable");
+        _module = contract.Field("MethodTable", "Module");
+        _ownModule = memory is FrozenCopy && memory.TryReadWord((ulong)typeof(MethodTables).TypeHandle.Value + (uint)_module, out ulong own) ? own : 0;
     }
 
-    public static ulong OfString { get; } = (ulong)typeof(string).TypeHandle.Value;
+    /// <summary>Of what fills gaps between objects.</summary>
+    public ulong FreeObject { get; }
 
-    public static ulong OfObjectArray { get; } = (ulong)typeof(object[]).TypeHandle.Value;
+    /// <summary>Of object[].</summary>
+    public ulong ObjectArray { get; }
 
-    /// <summary>Another copy is looked at: types that could be collected may be others.</summary>
-    public void Forget() => _collectible.Clear();
+    public ulong String { get; }
 
-    /// <exception cref="TornCopyException">There is no method table.</exception>
-    public ObjectLayout At(FrozenMemory memory, ulong methodTable)
+    /// <summary>The table at an address.</summary>
+    /// <exception cref="TornCopyException">There is none.</exception>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public ref MethodTable At(ulong address)
     {
-        if (_known.TryGetValue(methodTable, out ObjectLayout? layout) || _collectible.TryGetValue(methodTable, out layout))
+        if (address != _last)
         {
-            return layout;
+            _lastIndex = _indexes.TryGetValue(address, out int index) ? index : Load(address);
+            _last = address;
         }
 
-        layout = Read(memory, methodTable);
-        (layout.IsCollectible ? _collectible : _known)[methodTable] = layout;
-        return layout;
+        return ref _tables[_lastIndex];
     }
 
-    private ObjectLayout Read(FrozenMemory memory, ulong methodTable)
+    public ReadOnlySpan<ReferenceRun> RunsOf(in MethodTable table) =>
+        System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_runs).Slice(table.FirstRun, table.Runs);
+
+    private ulong Variable(string name) =>
+        _memory.TryReadWord(_structures.Contract.Global(name), out ulong value) ? value : throw new TornCopyException($"{name} cannot be read.");
+
+    private int Load(ulong address)
     {
-        Span<byte> head = stackalloc byte[HeadBytes];
-        if (methodTable == 0 || methodTable % sizeof(ulong) != 0 || memory.Read(methodTable, head) < HeadBytes)
+        if (address == 0 || (address & 7) != 0 || address > 1UL << 47 || _count == MaxTypes
+            || _memory.Read(address, _head) != _head.Length || !IsTable(address))
         {
-            throw new TornCopyException($"no type is at 0x{methodTable:x}");
+            throw new TornCopyException("What should be an object has no type.");
         }
 
-        uint flags = BinaryPrimitives.ReadUInt32LittleEndian(head);
-        int baseBytes = BinaryPrimitives.ReadInt32LittleEndian(head[4..]);
-        int elementBytes = (flags & HasElements) != 0 ? (int)(flags & 0xffff) : 0;
-        if (baseBytes is < MinBaseBytes or > 1 << 28)
+        uint flags = BitConverter.ToUInt32(_head, _flags);
+        uint baseBytes = BitConverter.ToUInt32(_head, _baseSize);
+        uint componentBytes = (flags & HasComponents) != 0 ? flags & 0xffff : 0;
+        if (baseBytes is < MinObjectBytes - sizeof(ushort) or > MaxBaseBytes || (componentBytes == 0 && baseBytes % sizeof(ulong) != 0))
         {
-            throw new TornCopyException($"what is at 0x{methodTable:x} is no type");
+            throw new TornCopyException("A type has an impossible size.");
         }
 
-        List<(long, long)> series = [];
-        List<(int, int)> items = [];
-        long itemsStart = 0;
+        var table = new MethodTable
+        {
+            Address = address,
+            BaseBytes = baseBytes,
+            ComponentBytes = componentBytes,
+            HasComponents = (flags & HasComponents) != 0,
+            IsFree = address == FreeObject,
+            IsOwn = _ownModule != 0 && BitConverter.ToUInt64(_head, _module) == _ownModule,
+            FirstRun = _runs.Count,
+            Addresses = componentBytes is > 0 and < sizeof(ulong) || address == FreeObject ? AddressFields.None : AddressFields.NotAsked,
+        };
         if ((flags & HasReferences) != 0)
         {
-            ReadReferences(memory, methodTable, series, items, ref itemsStart);
+            ReadDescriptor(ref table);
         }
 
-        // Bytes, characters, integers and floating point numbers of 32 bits are no pointers.
-        bool mayHold = methodTable != OfString && (elementBytes == 0 ? baseBytes > MinBaseBytes : elementBytes >= sizeof(ulong));
-        return new ObjectLayout(
-            baseBytes,
-            elementBytes,
-            series,
-            items,
-            itemsStart,
-            (flags & Collectible) != 0,
-            _moduleOffset != 0 && BinaryPrimitives.ReadUInt64LittleEndian(head[_moduleOffset..]) == _ownModule,
-            mayHold);
+        table.Runs = _runs.Count - table.FirstRun;
+        if ((flags & IsCollectible) != 0)
+        {
+            ulong handle = _structures.Ask(() => _structures.LoaderAllocatorHandle(address));
+            table.LoaderAllocator = handle != 0 && _memory.TryReadWord(handle, out ulong loader) ? loader : 0;
+        }
+
+        if (_count == _tables.Length)
+        {
+            Array.Resize(ref _tables, 2 * _tables.Length);
+        }
+
+        _tables[_count] = table;
+        _indexes.Add(address, _count);
+        return _count++;
     }
 
-    /// <summary>In front of the method table: how many series there are, and before that each series; of arrays of structs a negative number, one
-    /// start, and the items.</summary>
-    private static void ReadReferences(
-        FrozenMemory memory, ulong methodTable, List<(long Bytes, long Start)> series, List<(int References, int SkipBytes)> items, ref long itemsStart)
+    // It leads to a class, itself or by the table that it shares it with, and that class leads back.
+    private bool IsTable(ulong address)
     {
-        long count = (long)Word(memory, methodTable - 8);
-        if (count is 0 or > MaxSeries or < -MaxSeries)
+        if (address == FreeObject)
         {
-            throw new TornCopyException($"the type at 0x{methodTable:x} has {count} series of references");
+            return true;
         }
 
-        if (count > 0)
+        ulong owner = address;
+        ulong next = BitConverter.ToUInt64(_head, _class);
+        if ((next & CanonicalIsElsewhere) != 0)
         {
-            for (long i = 1; i <= count; i++)
+            owner = next & ~CanonicalIsElsewhere;
+            if (!_memory.TryReadWord(owner + (uint)_class, out next) || (next & CanonicalIsElsewhere) != 0)
             {
-                ulong at = methodTable - 8 - (16 * (ulong)i);
-                series.Add(((long)Word(memory, at), (long)Word(memory, at + 8)));
+                return false;
             }
+        }
 
+        return _memory.TryReadWord(next + (uint)_tableOfClass, out ulong back) && back == owner;
+    }
+
+    /*
+     * In front of the method table stands the number of series, and in front of that, the last first, each series: its length less
+     * the object's, and where it begins. A negative number: the elements of an array are structures. Then the first series
+     * is a place to begin at, and what would be its length, and that of the following, are pairs: so many references, and so
+     * many bytes to skip to the next.
+     */
+    private void ReadDescriptor(ref MethodTable table)
+    {
+        if (!_memory.TryReadWord(table.Address - DescriptorHead, out ulong word))
+        {
+            throw new TornCopyException("A type's references cannot be read.");
+        }
+
+        long series = (long)word;
+        table.IsRepeating = series < 0;
+        long limit = series < 0 ? table.ComponentBytes / sizeof(ulong) : (table.BaseBytes / SeriesBytes) + 1;
+        long count = Math.Abs(Math.Max(series, -limit - 1));
+        if (count == 0 || count > limit)
+        {
+            throw new TornCopyException("A type has an impossible number of references.");
+        }
+
+        int bytes = series < 0 ? (int)(sizeof(ulong) + (count * sizeof(ulong))) : (int)(count * SeriesBytes);
+        var descriptor = new byte[bytes];
+        if (_memory.Read(table.Address - DescriptorHead - (uint)bytes, descriptor) != bytes)
+        {
+            throw new TornCopyException("A type's references cannot be read.");
+        }
+
+        if (series < 0)
+        {
+            ReadElement(ref table, descriptor, (int)count);
             return;
         }
 
-        itemsStart = (long)Word(memory, methodTable - 16);
-        for (long i = 0; i < -count; i++)
+        for (int at = bytes - SeriesBytes; at >= 0; at -= SeriesBytes)
         {
-            ulong item = Word(memory, methodTable - 24 - (8 * (ulong)i));
-            items.Add(((int)(uint)item, (int)(item >> 32)));
+            AddRun(in table, BitConverter.ToInt64(descriptor, at), BitConverter.ToInt64(descriptor, at + sizeof(ulong)));
         }
     }
 
-    private static ulong Word(FrozenMemory memory, ulong address) =>
-        memory.TryReadWord(address, out ulong word) ? word : throw new TornCopyException($"no type is at 0x{address:x}");
-
-    /// <summary>
-    /// Where a method table refers to its module: the word that two types of this assembly share, and that no type of another assembly
-    /// has. Offset 0: there is none.
-    /// </summary>
-    private static unsafe (int Offset, ulong Module) FindModule()
+    private void AddRun(in MethodTable table, long lessThanObject, long start)
     {
-        ulong* own = (ulong*)typeof(MethodTables).TypeHandle.Value;
-        ulong* alsoOwn = (ulong*)typeof(ObjectLayout).TypeHandle.Value;
-        ulong*[] others = [(ulong*)typeof(string).TypeHandle.Value, (ulong*)typeof(Uri).TypeHandle.Value, (ulong*)typeof(object[]).TypeHandle.Value];
-        for (int i = 1; i < HeadBytes / sizeof(ulong); i++)
+        // The shortest object that this type can have must hold all of it.
+        if (start < sizeof(ulong) || start % sizeof(ulong) != 0 || start > table.BaseBytes
+            || lessThanObject < -(long)table.BaseBytes || start + lessThanObject > 0)
         {
-            bool isOthers = false;
-            foreach (ulong* other in others)
-            {
-                isOthers |= other[i] == own[i];
-            }
-
-            if (own[i] == alsoOwn[i] && !isOthers)
-            {
-                return (i * sizeof(ulong), own[i]);
-            }
+            throw new TornCopyException("A type's references lie outside of its objects.");
         }
 
-        return (0, 0);
+        _runs.Add(new ReferenceRun((int)start, (int)lessThanObject));
     }
+
+    private void ReadElement(ref MethodTable table, byte[] descriptor, int count)
+    {
+        long start = BitConverter.ToInt64(descriptor, descriptor.Length - sizeof(ulong));
+        if (start < sizeof(ulong) || start % sizeof(ulong) != 0 || start > table.BaseBytes)
+        {
+            throw new TornCopyException("A type's references lie outside of its objects.");
+        }
+
+        table.FirstElement = (uint)start;
+        long offset = 0;
+        for (int i = 0; i < count; i++)
+        {
+            int at = descriptor.Length - ((i + 2) * sizeof(ulong));
+            uint references = BitConverter.ToUInt32(descriptor, at);
+            uint skip = BitConverter.ToUInt32(descriptor, at + sizeof(uint));
+            if (references == 0 || references > table.ComponentBytes || skip > table.ComponentBytes || skip % sizeof(ulong) != 0)
+            {
+                throw new TornCopyException("The references of a type's elements are impossible.");
+            }
+
+            _runs.Add(new ReferenceRun((int)offset, (int)references));
+            offset += (references * sizeof(ulong)) + skip;
+        }
+
+        if (offset != table.ComponentBytes)
+        {
+            throw new TornCopyException("The references of a type's elements are impossible.");
+        }
+    }
+}
+
+/// <summary>References that lie side by side.</summary>
+/// <param name="Start">In the object; of an array of structures, in the element.</param>
+/// <param name="Extent">Their bytes less those of the object; of an array of structures, how many they are.</param>
+internal readonly record struct ReferenceRun(int Start, int Extent);
+
+/// <summary>A type, as far as its objects must be followed.</summary>
+internal struct MethodTable
+{
+    public ulong Address;
+    public uint BaseBytes;
+    public uint ComponentBytes;
+    public bool HasComponents;
+
+    /// <summary>An array of structures that have references.</summary>
+    public bool IsRepeating;
+
+    public bool IsFree;
+
+    /// <summary>The tracker's: what its objects know, they do not hold.</summary>
+    public bool IsOwn;
+
+    /// <summary>Where the elements of such an array begin.</summary>
+    public uint FirstElement;
+
+    public int FirstRun;
+    public int Runs;
+
+    /// <summary>The object that every object of the type keeps alive, as long as its assembly can be unloaded; else 0.</summary>
+    public ulong LoaderAllocator;
+
+    /// <summary>Which of its words may be addresses.</summary>
+    public AddressFields Addresses;
 }
