@@ -12,12 +12,12 @@ public sealed class ScopeTests
 {
     private const int Size = 12_345;
     private readonly Lock _gate = new();
-    private readonly List<nint> _blocks = [];
+    private readonly List<nint> _blocks = []; // inverted: a list of addresses would keep the blocks
 
     [TearDown]
     public void Free_the_blocks()
     {
-        _blocks.ForEach(Free);
+        _blocks.ForEach(static b => Free(~b));
         _blocks.Clear();
     }
 
@@ -698,7 +698,7 @@ public sealed class ScopeTests
         var block = Allocate(size);
         lock (_gate)
         {
-            _blocks.Add(block);
+            _blocks.Add(~block);
         }
 
         return block;
@@ -709,8 +709,8 @@ public sealed class ScopeTests
         var resized = Reallocate(block, (nuint)size);
         lock (_gate)
         {
-            _blocks.Remove(block);
-            _blocks.Add(resized);
+            _blocks.Remove(~block);
+            _blocks.Add(~resized);
         }
 
         return resized;
@@ -720,7 +720,7 @@ public sealed class ScopeTests
     {
         lock (_gate)
         {
-            _blocks.Remove(block);
+            _blocks.Remove(~block);
         }
 
         Free(block);

@@ -206,7 +206,7 @@ internal sealed class MethodTables
     private void ReadElement(ref MethodTable table, byte[] descriptor, int count)
     {
         long start = BitConverter.ToInt64(descriptor, descriptor.Length - sizeof(ulong));
-        if (start < sizeof(ulong) || start % sizeof(ulong) != 0 || start > table.BaseBytes)
+        if (start < sizeof(ulong) || start % sizeof(ulong) != 0 || start >= table.BaseBytes + table.ComponentBytes)
         {
             throw new TornCopyException("A type's references lie outside of its objects.");
         }
