@@ -45,7 +45,7 @@ internal static class FinalizerReleases
         foreach (((uint allocated, uint freed), LiveGroup group) in groups)
         {
             // The runtime has its own reasons to free on that thread.
-            if (!Blame.IsRuntimeBlock(resolver.Outline(allocated)) &&
+            if (!resolver.IsRuntimeBlock(allocated) &&
                 FinalizedObject(resolver.Resolve(freed)) is { } finalized &&
                 (finalized.IsSomebodys || IsUsedByOwner(resolver.Resolve(allocated))))
             {

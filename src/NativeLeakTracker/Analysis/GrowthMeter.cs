@@ -31,7 +31,7 @@ internal sealed class GrowthMeter(LedgerReader ledger, GrowthRounds plan, Judgin
         foreach (OutstandingBlocks outstanding in LiveGroups.Collect(ledger, filter, rules.MinBlockBytes))
         {
             uint context = outstanding.Group.Context;
-            if (!outstanding.IsSmall && !Blame.IsRuntimeBlock(Resolver.Outline(context)) &&
+            if (!outstanding.IsSmall && !Resolver.IsRuntimeBlock(context) &&
                 attribution.Exclude(context, outstanding.Belonging) is null)
             {
                 Add(round, outstanding.Group, Judgement.Unclassified);

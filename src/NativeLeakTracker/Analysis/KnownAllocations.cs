@@ -32,6 +32,7 @@ internal static class KnownAllocations
         // CryptoNative_EvpSha256 and the like are fetched once and kept in static variables (pal_evp.c).
         Rule("^OPENSSL_init_crypto$", "OpenSSL's start, once"),
         Rule("^OPENSSL_init_ssl$", "OpenSSL's start, once"),
+        Rule("^ERR_", "OpenSSL's queue of errors, one for each thread; it goes with the thread"),
         Rule("^RAND_get0_", "OpenSSL's random generators, one for the process and two for each thread"),
         Rule("^CryptoNative_EvpSha", "OpenSSL's message digests, which .NET fetches once"),
         Rule("^CryptoNative_EvpMd5$", "OpenSSL's message digests, which .NET fetches once"),

@@ -41,7 +41,7 @@ internal static class LeakAnalysis
             liveBytes += group.Bytes;
 
             // Naming takes time; most of what is set aside is known without.
-            if ((Exclude(resolver.Outline(group.Context), outstanding, attribution, rules) ?? rules.ExcludeByStack(Name(group, resolver)))
+            if ((Exclude(resolver, outstanding, attribution, rules) ?? rules.ExcludeByStack(Name(group, resolver)))
                 is { } reason)
             {
                 aside.Add(reason, group.Blocks, group.Bytes);
@@ -105,7 +105,7 @@ internal static class LeakAnalysis
         Suspects.Describe(resolver.Resolve(group.Context), group, Judgement.Unclassified);
 
     private static Exclusion? Exclude(
-        IReadOnlyList<FrameOutline> outline, OutstandingBlocks outstanding, Attribution attribution, JudgingRules rules) =>
-        Blame.IsRuntimeBlock(outline) ? new Exclusion("runtime")
+        ContextResolver resolver, OutstandingBlocks outstanding, Attribution attribution, JudgingRules rules) =>
+        resolver.IsRuntimeBlock(outstanding.Group.Context) ? new Exclusion("runtime")
         : attribution.Exclude(outstanding.Group.Context, outstanding.Belonging) ?? (outstanding.IsSmall ? rules.TooSmall : null);
 }

@@ -16,7 +16,7 @@ internal readonly record struct Outstanding(long Blocks, long Bytes, long Finali
         long blocks = 0, bytes = 0;
         foreach (OutstandingBlocks outstanding in LiveGroups.Collect(ledger, filter, minBlockBytes: 0))
         {
-            if (!Blame.IsRuntimeBlock(resolver.Outline(outstanding.Group.Context)) &&
+            if (!resolver.IsRuntimeBlock(outstanding.Group.Context) &&
                 attribution.Exclude(outstanding.Group.Context, outstanding.Belonging) is null)
             {
                 blocks += outstanding.Group.Blocks;

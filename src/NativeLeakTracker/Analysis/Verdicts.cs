@@ -39,7 +39,7 @@ internal sealed class Verdicts(
             return JudgedBlocks.OfUnclassified(suspected, null);
         }
 
-        var scope = new JudgedScope(context => Blame.IsRuntimeBlock(resolver.Outline(context)), IsInScope, opened, asked.Stack, asked.From);
+        var scope = new JudgedScope(resolver.IsRuntimeBlock, IsInScope, opened, asked.Stack, asked.From);
         Holders? holders = HolderAnalysis.Look(home, scope, out string? reason);
         return holders is null
             ? JudgedBlocks.OfUnclassified(suspected, reason)

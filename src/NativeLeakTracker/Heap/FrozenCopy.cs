@@ -190,6 +190,7 @@ internal sealed class FrozenCopy : FrozenMemory, IDisposable
 
     private static string Megabytes(ulong bytes) => string.Create(System.Globalization.CultureInfo.InvariantCulture, $"{bytes >> 20:N0} MB");
 
-    // Loader heaps and code: W^X maps them from a file in memory, at places that are opened up only when something is put there.
-    private bool IsShared(ulong address) => MemoryMap.At(Mappings, address).IsShared;
+    // Loader heaps and code: W^X maps them from a file in memory, at places that are opened up only when something is put there. What is
+    // shared may already refer to a place that the copy only has reserved, or not at all.
+    private bool IsShared(ulong address) => MemoryMap.At(Mappings, address) is { IsShared: true } or { Protection: MemoryProtection.None };
 }

@@ -23,6 +23,8 @@ internal sealed class HeldMemory
     private readonly ElfDataRange[] _data;
     private readonly AddressRanges _nothing;
     private readonly HashSet<ulong> _onStacks = [];
+    private readonly List<MemoryMapping> _loaderMemory;
+    private readonly List<(ulong Address, int Node)> _perhapsStatic = [];
 
     /// <param name="copy">The copy.</param>
     /// <param name="heap">Its managed heap, of which nothing is marked.</param>
@@ -32,6 +34,7 @@ internal sealed class HeldMemory
     public HeldMemory(FrozenCopy copy, ManagedHeap heap, FrozenWords words, LedgerReader ledger, JudgedScope scope)
     {
         (_copy, _heap, _words, _scope) = (copy, heap, words, scope);
+        _loaderMemory = LoaderMemory();
         GlibcHeap? glibc = GlibcHeap.TryRead(copy, out _);
         _data = [.. ElfData.Of(copy)];
         _globals = [.. _data.Where(d => IsProgramsOwn(d, ledger))];
@@ -46,7 +49,7 @@ internal sealed class HeldMemory
             .. _nothing.Ranges,
             .. glibc?.Mappings ?? [],
             .. _heap.Ranges,
-            .. MappingsOf(_heap.StaticStorages()).Select(static m => new AddressRange(m.Start, m.End)),
+            .. _loaderMemory.Select(static m => new AddressRange(m.Start, m.End)),
             // Up to the end of the page: the dynamic linker allocates there before there is a malloc.
             .. _data.Select(static d => new AddressRange(d.Start, (d.End + PageBytes - 1) & ~(PageBytes - 1))),
             // What lies below the stack pointer is of calls that have returned.
@@ -73,6 +76,7 @@ internal sealed class HeldMemory
         HoldManaged(_heap.Roots.Where(static r => r.Kind is not (RootKind.Static or RootKind.ThreadStatic or RootKind.FinalizerQueue)), HolderKind.Handle);
         HoldManaged(_heap.Roots.Where(static r => r.Kind == RootKind.FinalizerQueue), HolderKind.FinalizerQueue);
         HoldStacks();
+        HoldOlderMemoryOfStatics();
         HoldByOlderBlocks();
         return new Holders(_copy, _heap, _nodes, _search, _words, _onStacks, _scope.Asked);
     }
@@ -91,17 +95,54 @@ internal sealed class HeldMemory
         HoldManaged(_heap.Roots.Where(static r => r.Kind == RootKind.Static), HolderKind.Static);
 
         // Static fields of primitive types lie in the memory of the type loader. What else is there refers to the runtime's own structures,
-        // which may be older than the recording.
-        foreach (MemoryMapping mapping in MappingsOf(_heap.StaticStorages()))
+        // which may be older than the recording: whether it is a static field that refers to older memory is asked only if that matters.
+        foreach (MemoryMapping mapping in _loaderMemory)
         {
-            _search.AddRange(
-                mapping.Start,
-                mapping.End,
-                HolderKind.Static,
-                isRoot: (address, node) => _nodes.KindOf(node) == NativeNodeKind.Block || _heap.StaticAt(address) is not null);
+            _search.AddRange(mapping.Start, mapping.End, HolderKind.Static, isRoot: (address, node) =>
+            {
+                bool isRecorded = _nodes.KindOf(node) == NativeNodeKind.Block;
+                if (!isRecorded)
+                {
+                    _perhapsStatic.Add((address, node));
+                }
+
+                return isRecorded;
+            });
         }
 
         _search.Flood();
+    }
+
+    /// <summary>Memory from before the recording that static fields refer to. To tell which do takes long, and nearly always nothing that is
+    /// judged can be reached from there.</summary>
+    private void HoldOlderMemoryOfStatics()
+    {
+        if (_search.CanReach(
+            _perhapsStatic.Select(static p => p.Node),
+            node => _nodes.KindOf(node) == NativeNodeKind.Block && _scope.IsInScope(_nodes.BlockOf(node).Epoch) && _search.KindOf(node) < HolderKind.OlderBlock))
+        {
+            foreach ((ulong address, int node) in _perhapsStatic)
+            {
+                if (_heap.StaticAt(address) is not null)
+                {
+                    _search.Add(_nodes[node].Start, new HolderRoot(HolderKind.Static, address));
+                }
+            }
+
+            _search.Flood();
+        }
+    }
+
+    /// <summary>Where the type loader keeps static fields: W^X maps it twice, from a file in memory; without W^X it is told from other memory by
+    /// the fields themselves.</summary>
+    private List<MemoryMapping> LoaderMemory()
+    {
+        List<MemoryMapping> twice =
+        [
+            .. _copy.Mappings.Where(static m => m.IsShared && m.Protection.HasFlag(MemoryProtection.Write) &&
+                m.Path.StartsWith("/memfd:doublemapper", StringComparison.Ordinal)),
+        ];
+        return twice.Count > 0 ? twice : MappingsOf(_heap.StaticStorages());
     }
 
     /// <summary>The writable mappings that hold any of the addresses, which are in order.</summary>

@@ -109,6 +109,30 @@ internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, Address
             }
         });
 
+    /// <summary>Whether a node of some kind can be reached from any of these, themselves included. Changes nothing.</summary>
+    public bool CanReach(IEnumerable<int> from, Func<int, bool> isSought)
+    {
+        var seen = new HashSet<int>(from);
+        var queue = new Queue<int>(seen);
+        bool isFound = false;
+        while (!isFound && queue.TryDequeue(out int node))
+        {
+            isFound = isSought(node);
+            words.Visit(nodes[node].Start, nodes[node].End, (_, found) =>
+            {
+                foreach (ulong word in found)
+                {
+                    if (_targets.MayBe(word) && _targets.Find(word) is >= 0 and var target && !_isAside[target] && seen.Add(target))
+                    {
+                        queue.Enqueue(target);
+                    }
+                }
+            });
+        }
+
+        return isFound;
+    }
+
     /// <summary>Goes on from what was reached until nothing is new.</summary>
     public void Flood()
     {

@@ -9,7 +9,11 @@ namespace NativeLeaks.Symbols;
 /// </summary>
 internal sealed class ContextResolver : IDisposable
 {
+    // Contexts never change, and neither does what a library is to .NET.
+    private static readonly System.Collections.Concurrent.ConcurrentDictionary<uint, bool> s_runtimeBlocks = new();
+
     private readonly LedgerReader _ledger;
+    private readonly bool _isThisProcess;
     private readonly SymbolSettings _settings;
     private readonly AssemblyFiles _files;
     private readonly ManagedFrames _managed;
@@ -25,6 +29,7 @@ internal sealed class ContextResolver : IDisposable
     public ContextResolver(LedgerReader ledger, SymbolSettings settings, bool isThisProcess, IManagedCode? live = null)
     {
         _ledger = ledger;
+        _isThisProcess = isThisProcess;
         _settings = settings;
         _files = new AssemblyFiles(ledger);
         _managed = new ManagedFrames(ledger, _files, settings, isThisProcess, live);
@@ -39,6 +44,22 @@ internal sealed class ContextResolver : IDisposable
     {
         _native.Dispose();
         _files.Dispose();
+    }
+
+    /// <summary>Whether the runtime, or the dynamic linker, made the blocks of a context for itself. Of this process it is remembered.</summary>
+    public bool IsRuntimeBlock(uint context)
+    {
+        if (!_isThisProcess)
+        {
+            return Analysis.Blame.IsRuntimeBlock(Outline(context));
+        }
+
+        if (!s_runtimeBlocks.TryGetValue(context, out bool isRuntimes))
+        {
+            s_runtimeBlocks[context] = isRuntimes = Analysis.Blame.IsRuntimeBlock(Outline(context));
+        }
+
+        return isRuntimes;
     }
 
     /// <summary>The frames of a context before they are named, innermost first. Costs next to nothing.</summary>
