@@ -10,11 +10,11 @@ internal sealed class RunningProgram : IDisposable
     private readonly Process _process;
     private readonly Task<string> _error;
 
-    private RunningProgram(Process process, string readyLine)
+    private RunningProgram(Process process, string readyLine, Action<string> other)
     {
         _process = process;
         _error = process.StandardError.ReadToEndAsync();
-        Task<string?> line = ReadUntil(process.StandardOutput, readyLine);
+        Task<string?> line = ReadUntil(process.StandardOutput, readyLine, other);
         if (!line.Wait(s_timeout) || line.Result is null)
         {
             Kill();
@@ -36,7 +36,16 @@ internal sealed class RunningProgram : IDisposable
 
     /// <summary>For a program that says in other words that it is ready: a line that contains them.</summary>
     public static RunningProgram StartUntil(
-        string readyLine, string program, IEnumerable<string> arguments, params (string Name, string Value)[] environment)
+        string readyLine, string program, IEnumerable<string> arguments, params (string Name, string Value)[] environment) =>
+        StartUntil(readyLine, program, arguments, static _ => { }, environment);
+
+    /// <summary>The same, with whatever it says before.</summary>
+    public static RunningProgram StartUntil(
+        string readyLine,
+        string program,
+        IEnumerable<string> arguments,
+        Action<string> other,
+        params (string Name, string Value)[] environment)
     {
         var start = new ProcessStartInfo(program, arguments)
         {
@@ -55,7 +64,7 @@ internal sealed class RunningProgram : IDisposable
             start.Environment[name] = value;
         }
 
-        return new RunningProgram(Process.Start(start)!, readyLine);
+        return new RunningProgram(Process.Start(start)!, readyLine, other);
     }
 
     /// <summary>Ends the program's input, waits for its end and returns its exit code.</summary>
@@ -98,14 +107,13 @@ internal sealed class RunningProgram : IDisposable
     private static bool IsForeign(string variable) =>
         variable == "LD_PRELOAD" || variable.StartsWith("NATIVELEAKS", StringComparison.Ordinal);
 
-    private static async Task<string?> ReadUntil(StreamReader output, string readyLine)
+    private static async Task<string?> ReadUntil(StreamReader output, string readyLine, Action<string> other)
     {
         string? line;
-        do
+        while ((line = await output.ReadLineAsync()) is not null && !line.Contains(readyLine, StringComparison.Ordinal))
         {
-            line = await output.ReadLineAsync();
+            other(line);
         }
-        while (line is not null && !line.Contains(readyLine, StringComparison.Ordinal));
 
         return line;
     }

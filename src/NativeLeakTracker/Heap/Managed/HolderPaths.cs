@@ -199,17 +199,35 @@ internal sealed class HolderPaths(FrozenMemory memory, Marker marker, ObjectFiel
             case "_entries" when isElement:
                 fields.TryFindElement(inner, offset, out long entry, out int inEntry);
                 string part = fields.At(inner, inEntry).Name;
-                string? key = fields.KeyText(inner, fields.OffsetOfElement(inner, entry), "key", MaxKeyLength);
-                steps.Add(key is null || part == "key" ? fields.NameOf(address) + (part == "key" ? ".Keys" : "") : $"{fields.NameOf(address)}[{key}]{Inside(part, "value")}");
+                string key = fields.KeyText(inner, fields.OffsetOfElement(inner, entry), "key", MaxKeyLength) ?? "...";
+                steps.Add(fields.NameOf(address) + (
+                    part == "key" || part.StartsWith("key.", StringComparison.Ordinal) ? ".Keys"
+                    : fields.Of(inner).Any(static f => f.Name == "Value") ? Inside(part, "Value") // a set
+                    : $"[{key}]{Inside(part, "value")}"));
                 return at + 2;
             case "_tables":
                 return AddConcurrent(way, at, steps);
+            case "_linkedSlot" when raw.StartsWith("System.Threading.ThreadLocal<", StringComparison.Ordinal):
+                return AddThreadLocal(way, at, steps);
             case "_value" when raw.StartsWith("System.Lazy<", StringComparison.Ordinal):
                 steps.Add($"{fields.NameOf(address)}.Value");
                 return at + 1;
             default:
                 return 0;
         }
+    }
+
+    // The values of all threads, linked.
+    private int AddThreadLocal(List<Place> way, int at, List<string> steps)
+    {
+        int slot = at + 1;
+        while (slot < way.Count && !(way[slot].Offset != NoField && fields.At(way[slot].Address, way[slot].Offset).Name == "_value"))
+        {
+            slot++;
+        }
+
+        steps.Add($"{fields.NameOf(way[at].Address)}.Value");
+        return Math.Min(slot, way.Count - 1) + 1;
     }
 
     // ConcurrentDictionary: tables, an array of them, and nodes that are linked.

@@ -80,8 +80,8 @@ internal sealed class ManagedHeap : IDisposable
     }
 
     /// <summary>
-    /// Finds the objects that are live by these roots and were not by those of earlier calls, and in them the words that may lead
-    /// to native memory.
+    /// Finds the objects that are live by these roots and were not by those of earlier calls, and in them the words that lead
+    /// to the targets.
     /// </summary>
     /// <exception cref="TornCopyException">Something on the way is no object.</exception>
     public void Flood(IEnumerable<ManagedRoot> roots, PointerTargets targets, List<ManagedHolder> found) =>

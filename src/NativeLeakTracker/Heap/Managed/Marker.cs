@@ -288,7 +288,7 @@ internal sealed unsafe class Marker : IDisposable
         var at = (ulong*)(start + first);
         for (var end = (ulong*)(start + bytes - sizeof(ulong)); at < end; at++)
         {
-            if (targets.MayBe(*at))
+            if (targets.MayBe(*at) && targets.Find(*at) >= 0)
             {
                 long offset = (byte*)at - start;
                 Ask(address, ref table);
@@ -311,7 +311,7 @@ internal sealed unsafe class Marker : IDisposable
             for (byte* at = start + table.BaseBytes - sizeof(ulong) + place; at + sizeof(ulong) <= end; at += table.ComponentBytes)
             {
                 ulong word = Unsafe.ReadUnaligned<ulong>(at);
-                if (targets.MayBe(word))
+                if (targets.MayBe(word) && targets.Find(word) >= 0)
                 {
                     found.Add(new ManagedHolder(index, at - start, word));
                 }
@@ -324,7 +324,7 @@ internal sealed unsafe class Marker : IDisposable
         var at = (ulong*)(start + ArrayHead);
         for (var end = (ulong*)(start + bytes - sizeof(ulong)); at + 1 <= end; at++)
         {
-            if (targets.MayBe(*at))
+            if (targets.MayBe(*at) && targets.Find(*at) >= 0)
             {
                 found.Add(new ManagedHolder(index, (byte*)at - start, *at));
             }
