@@ -54,7 +54,9 @@ public sealed class ManagedHeapModelTests
             {
                 if (reachable.Add(address))
                 {
-                    foreach (ClrObject other in _runtime.Heap.GetObject(address).EnumerateReferences(carefully: false, considerDependantHandles: true))
+                    // A dependent handle may have no second object.
+                    foreach (ClrObject other in _runtime.Heap.GetObject(address)
+                        .EnumerateReferences(carefully: false, considerDependantHandles: true).Where(static o => o.Address != 0))
                     {
                         next.Push(other.Address);
                     }
@@ -65,7 +67,11 @@ public sealed class ManagedHeapModelTests
         }
 
         public IEnumerable<ulong> HandledObjects() =>
-            _runtime.EnumerateHandles().Where(static h => h.IsStrong && h.Object.Address != 0).Select(static h => h.Object.Address);
+            _runtime.EnumerateHandles()
+                // Not by IsStrong: it knows nothing of the weak handles that lead to the statics of collectible types.
+                .Where(static h => h.HandleKind is ClrHandleKind.Strong or ClrHandleKind.Pinned or ClrHandleKind.AsyncPinned or ClrHandleKind.SizedRef)
+                .Where(static h => h.Object.Address != 0)
+                .Select(static h => h.Object.Address);
 
         public IEnumerable<(ulong Object, ulong Inside)> SomeInteriorAddresses() =>
             _runtime.Heap.EnumerateObjects().Where(static o => !o.IsFree).Where(static (_, i) => i % 7 == 0)
