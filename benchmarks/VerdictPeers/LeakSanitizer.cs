@@ -16,7 +16,7 @@ internal sealed partial class LeakSanitizer : IPeer
     {
         // By frame pointers alone it would not get past the first native frame.
         (string output, string error) = Processes.Run(
-            command[0], command.Skip(1), [("LD_PRELOAD", Library), ("LSAN_OPTIONS", "fast_unwind_on_malloc=0")]);
+            command[0], command.Skip(1), [("LD_PRELOAD", Library), ("LSAN_OPTIONS", "fast_unwind_on_malloc=0:allocator_may_return_null=1")]);
         if (error.Contains("LeakSanitizer has encountered a fatal error", StringComparison.Ordinal))
         {
             throw new InvalidOperationException("LeakSanitizer could not look.");
