@@ -36,6 +36,11 @@ internal sealed class HeldMemory
         (_copy, _heap, _words, _scope) = (copy, heap, words, scope);
         _loaderMemory = LoaderMemory();
         GlibcHeap? glibc = GlibcHeap.TryRead(copy, out _);
+        if (glibc is { IsBusy: true, Doubts: [var doubt, ..] })
+        {
+            throw new TornCopyException(doubt);
+        }
+
         _data = [.. ElfData.Of(copy)];
         _globals = [.. _data.Where(d => IsProgramsOwn(d, ledger))];
         _nothing = new AddressRanges([.. OwnMemory.Of(ledger).Ranges, .. glibc?.AllocatorState.Select(static n => new AddressRange(n.Start, n.End)) ?? []]);
