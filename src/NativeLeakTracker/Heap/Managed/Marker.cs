@@ -231,8 +231,9 @@ internal sealed unsafe class Marker : IDisposable
             {
                 Look(address, start, bytes, ref table, index, targets, found);
             }
-            else if (table.ComponentBytes == 1 && _threadData.Contains(address))
+            else if (table.ComponentBytes == 1 && (_threadData.Contains(address) || _image.KindOf(segment) == SegmentKind.Pinned))
             {
+                // Static fields of types that can be unloaded lie in such arrays, too; and buffers that native code writes to.
                 LookAtData(start, bytes, index, targets, found);
             }
         }
