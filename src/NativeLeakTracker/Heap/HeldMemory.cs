@@ -69,6 +69,7 @@ internal sealed class HeldMemory
     /// <exception cref="TornCopyException">The copy was made in the middle of a change.</exception>
     public Holders Search()
     {
+        SetThreadStorageAside();
         SetRuntimesBlocksAside();
 
         // Every library refers to the linker's description of it, and that to all others: before libraries' globals are followed.
@@ -213,9 +214,19 @@ internal sealed class HeldMemory
     private void SetOlderMemoryAside(IEnumerable<ElfDataRange> from) =>
         _search.SetAside(
             from.Select(static d => new AddressRange(d.Start, d.End)),
-            node => _nodes.KindOf(node) == NativeNodeKind.Block || IsThreadStorage(_nodes[node].Start));
+            node => _nodes.KindOf(node) == NativeNodeKind.Block);
 
-    private bool IsThreadStorage(ulong address) => Array.Exists(_threads, t => t.Storage.Any(s => s.Contains(address)));
+    /// <summary>Blocks that the dynamic linker made for thread-local variables: they hold as these do, whoever else knows where they are.</summary>
+    private void SetThreadStorageAside()
+    {
+        foreach (AddressRange storage in _threads.SelectMany(static t => t.Storage))
+        {
+            if (_nodes.Targets.Find(storage.Start) is >= 0 and var node)
+            {
+                _search.TrySetAside(node);
+            }
+        }
+    }
 
     private void HoldOuterFrames()
     {
@@ -311,7 +322,7 @@ internal sealed class HeldMemory
     private bool IsOlderBlock(int node) => _nodes.KindOf(node) switch
     {
         NativeNodeKind.Block => !_scope.IsInScope(_nodes.BlockOf(node).Epoch),
-        NativeNodeKind.OlderBlock => !IsThreadStorage(_nodes[node].Start),
+        NativeNodeKind.OlderBlock => true,
         _ => false,
     };
 
