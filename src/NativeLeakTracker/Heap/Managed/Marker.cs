@@ -6,6 +6,10 @@ namespace NativeLeaks.Heap.Managed;
 /// Follows references from object to object, as the collector does, and remembers from where each object was first reached. On
 /// its way it looks at each word that may lead to native memory. Not thread-safe.
 /// </summary>
+/// <remarks>
+/// Few calls do all the work, so nothing is gained by compiling them twice: what is compiled ahead of time cannot have the parts of the framework
+/// inlined, takes twice as long, and would be kept for thirty judgements.
+/// </remarks>
 internal sealed unsafe class Marker : IDisposable
 {
     private const uint ArrayHead = 2 * sizeof(ulong);
@@ -184,6 +188,7 @@ internal sealed unsafe class Marker : IDisposable
         Count++;
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Drain(PointerTargets targets, List<ManagedHolder> found)
     {
         while (_next < Count)
@@ -239,6 +244,7 @@ internal sealed unsafe class Marker : IDisposable
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Follow(byte* start, ulong bytes, in MethodTable table, int index)
     {
         foreach (ReferenceRun run in _tables.RunsOf(in table))
@@ -253,6 +259,7 @@ internal sealed unsafe class Marker : IDisposable
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void FollowElements(byte* start, ulong bytes, in MethodTable table, int index)
     {
         // Behind the last element comes the head of the next object, which counts as this one's.
@@ -272,6 +279,7 @@ internal sealed unsafe class Marker : IDisposable
     }
 
     // The value first: the types of most objects never have to be asked for their fields.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Look(
         ulong address, byte* start, ulong bytes, ref MethodTable table, int index, PointerTargets targets, List<ManagedHolder> found)
     {

@@ -17,6 +17,7 @@ internal sealed class MethodTables
     private const int DescriptorHead = sizeof(ulong);
     private const int SeriesBytes = 2 * sizeof(ulong);
     private const int MaxTypes = 1 << 22;
+    private const int Recent = 1 << 10;
     private const uint MinObjectBytes = 3 * sizeof(ulong);
     private const uint MaxBaseBytes = 1 << 27;
 
@@ -30,8 +31,9 @@ internal sealed class MethodTables
 
     private MethodTable[] _tables = new MethodTable[1024];
     private int _count;
-    private ulong _last;
-    private int _lastIndex;
+
+    // Of the last types, by a part of their addresses: objects of a few types follow each other.
+    private readonly (ulong Address, int Index)[] _recent = new (ulong, int)[Recent];
 
     public MethodTables(FrozenMemory memory, RuntimeStructures structures)
     {
@@ -64,13 +66,13 @@ internal sealed class MethodTables
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public ref MethodTable At(ulong address)
     {
-        if (address != _last)
+        ref (ulong Address, int Index) recent = ref _recent[(int)((address >> 3) ^ (address >> 11)) & (Recent - 1)];
+        if (address != recent.Address || address == 0)
         {
-            _lastIndex = _indexes.TryGetValue(address, out int index) ? index : Load(address);
-            _last = address;
+            recent = (address, _indexes.TryGetValue(address, out int index) ? index : Load(address));
         }
 
-        return ref _tables[_lastIndex];
+        return ref _tables[recent.Index];
     }
 
     public ReadOnlySpan<ReferenceRun> RunsOf(in MethodTable table) =>

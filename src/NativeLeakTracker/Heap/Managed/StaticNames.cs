@@ -11,7 +11,7 @@ internal sealed class StaticNames
     private const ulong IsNoMethodTable = 2;
     private const int TlsOffsetBits = 24;
 
-    private readonly FrozenMemory _memory;
+    private readonly FrozenPages _memory;
     private readonly RuntimeStructures _structures;
     private readonly RuntimeContract _contract;
     private readonly Dictionary<ulong, (int Offset, bool IsThreads, bool IsReference, string Name)[]> _fields = [];
@@ -22,7 +22,7 @@ internal sealed class StaticNames
 
     public StaticNames(FrozenMemory memory, RuntimeStructures structures)
     {
-        _memory = memory;
+        _memory = new FrozenPages(memory);
         _structures = structures;
         _contract = structures.Contract;
     }
@@ -116,20 +116,20 @@ internal sealed class StaticNames
     private void Read(ulong type, List<(ulong, ulong)> places, Dictionary<uint, (ulong, bool)> threads)
     {
         int statics = _contract.Field("DynamicStaticsInfo", "!");
-        if (!_memory.TryReadWord(type + (uint)_contract.Field("MethodTable", "AuxiliaryData"), out ulong auxiliary)
-            || !_memory.TryReadWord(auxiliary - sizeof(ulong), out ulong owner) || owner != type)
+        if (!_memory.TryRead(type + (uint)_contract.Field("MethodTable", "AuxiliaryData"), out ulong auxiliary)
+            || !_memory.TryRead(auxiliary - sizeof(ulong), out ulong owner) || owner != type)
         {
             return;
         }
 
         ulong info = auxiliary - (uint)statics;
         ulong mask = _contract.Global("StaticsPointerMask");
-        if (_memory.TryReadWord(info + (uint)_contract.Field("DynamicStaticsInfo", "GCStatics"), out ulong references) && (references & mask) != 0)
+        if (_memory.TryRead(info + (uint)_contract.Field("DynamicStaticsInfo", "GCStatics"), out ulong references) && (references & mask) != 0)
         {
             places.Add((references & mask, type | 1));
         }
 
-        if (_memory.TryReadWord(info + (uint)_contract.Field("DynamicStaticsInfo", "NonGCStatics"), out ulong others) && (others & mask) != 0)
+        if (_memory.TryRead(info + (uint)_contract.Field("DynamicStaticsInfo", "NonGCStatics"), out ulong others) && (others & mask) != 0)
         {
             places.Add((others & mask, type));
         }
@@ -145,23 +145,20 @@ internal sealed class StaticNames
     private bool HasThreadStatics(ulong type)
     {
         int place = _contract.Field("MethodTable", "EEClassOrCanonMT");
-        if (!_memory.TryReadWord(type + (uint)place, out ulong owner)
-            || ((owner & 1) != 0 && !_memory.TryReadWord((owner & ~1UL) + (uint)place, out owner)))
+        if (!_memory.TryRead(type + (uint)place, out ulong owner)
+            || ((owner & 1) != 0 && !_memory.TryRead((owner & ~1UL) + (uint)place, out owner)))
         {
             return false;
         }
 
-        Span<byte> count = stackalloc byte[sizeof(ushort)];
-        return _memory.Read(owner + (uint)_contract.Field("EEClass", "NumThreadStaticFields"), count) == count.Length
-            && BitConverter.ToUInt16(count) != 0;
+        return _memory.TryRead(owner + (uint)_contract.Field("EEClass", "NumThreadStaticFields"), out ushort count) && count != 0;
     }
 
     // Eight bits say in which of a thread's arrays, and the others which element of it; the array of types that stay is number 0.
     private void AddThreadOwner(ulong address, ulong type, bool isReferences, Dictionary<uint, (ulong, bool)> threads)
     {
-        Span<byte> bytes = stackalloc byte[sizeof(uint)];
         uint unused = (uint)_contract.Global("NumberOfTlsOffsetsNotUsedInNoncollectibleArray");
-        if (_memory.Read(address, bytes) == bytes.Length && BitConverter.ToUInt32(bytes) is var index
+        if (_memory.TryRead(address, out uint index)
             && index >> TlsOffsetBits == 0 && index >= unused && index != 0)
         {
             threads[index - unused] = (type, isReferences);
@@ -188,24 +185,24 @@ internal sealed class StaticNames
     {
         const int Length = 0, Next = 1, Special = 3;
         int value = _contract.Field("EETypeHashTable", "VolatileEntryValue"), next = _contract.Field("EETypeHashTable", "VolatileEntryNextEntry");
-        if (!_memory.TryReadWord(module + (uint)_contract.Field("Module", "AvailableTypeParams"), out ulong table) || table == 0
-            || !_memory.TryReadWord(table + (uint)_contract.Field("EETypeHashTable", "Buckets"), out ulong buckets))
+        if (!_memory.TryRead(module + (uint)_contract.Field("Module", "AvailableTypeParams"), out ulong table) || table == 0
+            || !_memory.TryRead(table + (uint)_contract.Field("EETypeHashTable", "Buckets"), out ulong buckets))
         {
             return;
         }
 
         HashSet<ulong> seen = [];
-        while (buckets != 0 && seen.Add(buckets) && _memory.TryReadWord(buckets + (Length * sizeof(ulong)), out ulong length) && length < MaxTypes)
+        while (buckets != 0 && seen.Add(buckets) && _memory.TryRead(buckets + (Length * sizeof(ulong)), out ulong length) && length < MaxTypes)
         {
             for (ulong bucket = 0; bucket < length; bucket++)
             {
-                if (!_memory.TryReadWord(buckets + ((Special + bucket) * sizeof(ulong)), out ulong entry))
+                if (!_memory.TryRead(buckets + ((Special + bucket) * sizeof(ulong)), out ulong entry))
                 {
                     return;
                 }
 
                 while (entry != 0 && (entry & IsLastOfBucket) == 0 && seen.Add(entry) && seen.Count < MaxTypes
-                    && _memory.TryReadWord(entry + (uint)value, out ulong type))
+                    && _memory.TryRead(entry + (uint)value, out ulong type))
                 {
                     type &= ~1UL;
                     if (type != 0 && (type & IsNoMethodTable) == 0)
@@ -213,14 +210,14 @@ internal sealed class StaticNames
                         types.Add(type);
                     }
 
-                    if (!_memory.TryReadWord(entry + (uint)next, out entry))
+                    if (!_memory.TryRead(entry + (uint)next, out entry))
                     {
                         return;
                     }
                 }
             }
 
-            if (!_memory.TryReadWord(buckets + (Next * sizeof(ulong)), out buckets))
+            if (!_memory.TryRead(buckets + (Next * sizeof(ulong)), out buckets))
             {
                 return;
             }
