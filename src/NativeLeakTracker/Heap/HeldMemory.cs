@@ -304,7 +304,7 @@ internal sealed class HeldMemory
         List<int> older = [];
         for (int node = 0; node < _nodes.Count; node++)
         {
-            if (IsOlderBlock(node) && _search.KindOf(node) is > HolderKind.None and < HolderKind.OlderBlock && IsReachedByOlderOnly(node))
+            if (IsOlderBlock(node) && _search.KindOf(node) is > HolderKind.OlderMemory and < HolderKind.OlderBlock && IsReachedByOlderOnly(node))
             {
                 older.Add(node);
             }

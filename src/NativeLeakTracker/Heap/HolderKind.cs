@@ -6,6 +6,9 @@ internal enum HolderKind
     /// <summary>Nothing points to it or into it.</summary>
     None,
 
+    /// <summary>Memory from before the recording, whose words may be stale.</summary>
+    OlderMemory,
+
     /// <summary>A word of a thread's stack, or a register.</summary>
     Stack,
 
@@ -18,7 +21,7 @@ internal enum HolderKind
     /// <summary>Thread storage: a thread static, or a native library's.</summary>
     ThreadStorage,
 
-    /// <summary>A block that is older than the scope, or than the recording, and itself held only by one of the above.</summary>
+    /// <summary>A recorded block that is older than the scope, and itself held only by one of the above.</summary>
     OlderBlock,
 
     /// <summary>A frame that was on the stack before the scope was opened: what it refers to is older than the scope.</summary>

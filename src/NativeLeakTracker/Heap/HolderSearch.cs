@@ -149,18 +149,26 @@ internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, Address
         Follow(node, kind);
     }
 
+    // Of memory from before the recording nobody knows which words are still meant: addresses are used again, so one that was written long
+    // ago may point to a block of today. It holds, but as the weakest.
     private void Follow(int node, HolderKind kind)
     {
-        bool isMapping = nodes.KindOf(node) == NativeNodeKind.Mapping;
+        NativeNodeKind source = nodes.KindOf(node);
         words.Visit(nodes[node].Start, nodes[node].End, (address, found) =>
         {
             for (int i = 0; i < found.Length; i++)
             {
-                if (_targets.MayBe(found[i]) && _targets.Find(found[i]) is >= 0 and var target && target != node &&
-                    _kinds[target] < kind && !_isAside[target] && !_settled.Contains(target) &&
-                    !(isMapping && nodes.KindOf(target) == NativeNodeKind.Mapping))
+                if (!_targets.MayBe(found[i]) || _targets.Find(found[i]) is not (>= 0 and var target) || target == node ||
+                    _isAside[target] || _settled.Contains(target))
                 {
-                    Reach(target, kind, new Link(node, address + ((ulong)i * sizeof(ulong))));
+                    continue;
+                }
+
+                NativeNodeKind sort = nodes.KindOf(target);
+                HolderKind held = source == NativeNodeKind.OlderBlock && sort == NativeNodeKind.Block ? HolderKind.OlderMemory : kind;
+                if (_kinds[target] < held && !(source == NativeNodeKind.Mapping && sort == NativeNodeKind.Mapping))
+                {
+                    Reach(target, held, new Link(node, address + ((ulong)i * sizeof(ulong))));
                 }
             }
         });
