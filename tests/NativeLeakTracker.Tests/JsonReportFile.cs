@@ -12,12 +12,16 @@ internal sealed class JsonReportFile
     private JsonReportFile(JsonElement root)
     {
         Root = root;
-        Leaks = [.. root.GetProperty("leaks").EnumerateArray().Select(ReadLeak)];
+        Leaks = [.. OutstandingElements.Select(ReadLeak)];
     }
 
     public JsonElement Root { get; }
 
+    /// <summary>What is outstanding, leaks and what is kept: the tests that use this are not about who holds a block.</summary>
     public IReadOnlyList<JsonLeak> Leaks { get; }
+
+    public IEnumerable<JsonElement> OutstandingElements =>
+        Root.GetProperty("leaks").EnumerateArray().Concat(Root.GetProperty("kept").EnumerateArray());
 
     public JsonElement Capture => Root.GetProperty("capture");
 

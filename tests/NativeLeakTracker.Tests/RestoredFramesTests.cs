@@ -70,7 +70,7 @@ public sealed class RestoredFramesTests
         Assert.That(run.ExitCode, Is.Zero, run.Error);
         var sizes = JsonDocument.Parse(File.ReadAllBytes(folder.File("notes.json"))).RootElement.EnumerateArray()
             .ToDictionary(static n => n.GetProperty("Situation").GetString()!, static n => n.GetProperty("Size").GetInt64());
-        var stacks = JsonReportFile.Read(folder.File("report.json")).Root.GetProperty("leaks").EnumerateArray()
+        var stacks = JsonReportFile.Read(folder.File("report.json")).OutstandingElements
             .Where(static l => l.GetProperty("blocks").GetInt64() == 1)
             .GroupBy(static l => l.GetProperty("bytes").GetInt64())
             .ToDictionary(

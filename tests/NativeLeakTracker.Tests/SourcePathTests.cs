@@ -76,7 +76,7 @@ public sealed class SourcePathTests
             [program, RepositoryPaths.NativeFixtures, folder.File("notes.json")],
             [("NATIVELEAKS_REPORT", folder.File("report.json")), .. environment]);
         Assert.That(run.ExitCode, Is.Zero, run.Error);
-        return JsonReportFile.Read(folder.File("report.json")).Root.GetProperty("leaks").EnumerateArray()
+        return JsonReportFile.Read(folder.File("report.json")).OutstandingElements
             .SelectMany(static leak => leak.GetProperty("stack").EnumerateArray())
             .First(frame => frame.GetProperty("method").GetString() == method);
     }

@@ -58,7 +58,7 @@ public sealed class StackSituationTests
         Assert.That(run.ExitCode, Is.Zero, run.Error);
 
         var report = start == AfterTheEnd ? ReadLedger(folder.File("ledger")) : JsonReportFile.Read(folder.File("report.json"));
-        var bySize = report.Root.GetProperty("leaks").EnumerateArray()
+        var bySize = report.OutstandingElements
             .Where(leak => leak.GetProperty("blocks").GetInt64() == 1)
             .ToLookup(leak => leak.GetProperty("bytes").GetInt64(), leak => leak.GetProperty("stack"));
         var results = JsonDocument.Parse(File.ReadAllBytes(folder.File("notes.json"))).RootElement.EnumerateArray()
