@@ -62,7 +62,10 @@ internal sealed class HeldMemory
                 .Select(static m => new AddressRange(m.Start, m.End)),
             .. _threads.SelectMany(static t => t.Storage),
         ])));
-        _search = new HolderSearch(_nodes, _words, _nothing);
+        _search = new HolderSearch(_nodes, _words, _nothing)
+        {
+            IsOfScope = node => _nodes.KindOf(node) == NativeNodeKind.Block && _scope.IsInScope(_nodes.BlockOf(node).Epoch),
+        };
     }
 
     /// <summary>The result takes the copy, its heap and its memory over.</summary>
@@ -77,13 +80,11 @@ internal sealed class HeldMemory
         HoldGlobals();
         SetOlderMemoryAside(_data.Where(static d => ModuleRoles.IsRuntimeLibrary(d.Path)));
         HoldStatics();
-        HoldOuterFrames();
         HoldThreadStorage();
         HoldManaged(_heap.Roots.Where(static r => r.Kind is not (RootKind.Static or RootKind.ThreadStatic or RootKind.FinalizerQueue)), HolderKind.Handle);
         HoldManaged(_heap.Roots.Where(static r => r.Kind == RootKind.FinalizerQueue), HolderKind.FinalizerQueue);
         HoldStacks();
         HoldOlderMemoryOfStatics();
-        HoldByOlderBlocks();
         return new Holders(_copy, _heap, _nodes, _search, _words, _onStacks, _scope.Asked);
     }
 
@@ -125,7 +126,7 @@ internal sealed class HeldMemory
     {
         if (_search.CanReach(
             _perhapsStatic.Select(static p => p.Node),
-            node => _nodes.KindOf(node) == NativeNodeKind.Block && _scope.IsInScope(_nodes.BlockOf(node).Epoch) && _search.KindOf(node) < HolderKind.OlderBlock))
+            node => _nodes.KindOf(node) == NativeNodeKind.Block && _scope.IsInScope(_nodes.BlockOf(node).Epoch) && _search.KindOf(node) < HolderKind.Global))
         {
             foreach ((ulong address, int node) in _perhapsStatic)
             {
@@ -228,23 +229,6 @@ internal sealed class HeldMemory
         }
     }
 
-    private void HoldOuterFrames()
-    {
-        if (_scope.Opened is { } opened && _scope.Asked.UnchangedSince(opened) is { } start && Caller is { } caller)
-        {
-            var outer = new AddressRange(Math.Max(start, caller.Stack.Start), caller.Stack.End);
-            HoldManaged(ObjectsIn(outer, RootKind.Stack, caller.Thread.Id), HolderKind.OuterFrame);
-
-            // Words that were written before the scope was opened point to nothing that was made in it, unless they are stale.
-            _search.AddRange(
-                outer.Start, outer.End, HolderKind.OuterFrame, caller.Thread.Id,
-                (_, node) => _nodes.KindOf(node) != NativeNodeKind.Block || IsOlderBlock(node));
-            _search.Flood();
-        }
-    }
-
-    private ThreadArea? Caller => Array.Find(_threads, static t => t.Thread.IsCaller);
-
     private void HoldThreadStorage()
     {
         HoldManaged(_heap.Roots.Where(static r => r.Kind == RootKind.ThreadStatic), HolderKind.ThreadStorage);
@@ -293,57 +277,6 @@ internal sealed class HeldMemory
                 HoldManaged([new ManagedRoot(RootKind.Stack, found, 0, thread.Id)], HolderKind.Stack);
             }
         }
-    }
-
-    /// <summary>
-    /// Blocks from before the scope that only a stack, a handle or thread storage keeps, such as a connection's: what they hold is kept by
-    /// something older than the scope. But for those which are reached through blocks of the scope.
-    /// </summary>
-    private void HoldByOlderBlocks()
-    {
-        List<int> older = [];
-        for (int node = 0; node < _nodes.Count; node++)
-        {
-            if (IsOlderBlock(node) && _search.KindOf(node) is > HolderKind.OlderMemory and < HolderKind.OlderBlock && IsReachedByOlderOnly(node))
-            {
-                older.Add(node);
-            }
-        }
-
-        var settled = new HashSet<int>(older);
-        foreach (int node in older)
-        {
-            _search.Follow(node, HolderKind.OlderBlock, settled);
-        }
-
-        _search.Flood();
-    }
-
-    private bool IsOlderBlock(int node) => _nodes.KindOf(node) switch
-    {
-        NativeNodeKind.Block => !_scope.IsInScope(_nodes.BlockOf(node).Epoch),
-        NativeNodeKind.OlderBlock => true,
-        _ => false,
-    };
-
-    private bool IsReachedByOlderOnly(int node)
-    {
-        for (int steps = 0; steps < _nodes.Count; steps++)
-        {
-            if (_nodes.KindOf(node) == NativeNodeKind.Block && !IsOlderBlock(node))
-            {
-                return false;
-            }
-
-            if (_search.HolderOf(node) is not { } holder)
-            {
-                return true;
-            }
-
-            node = holder.Node;
-        }
-
-        return false;
     }
 
     /// <summary>What the objects hold, and all that they lead to.</summary>

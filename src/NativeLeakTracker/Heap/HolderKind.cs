@@ -6,7 +6,7 @@ internal enum HolderKind
     /// <summary>Nothing points to it or into it.</summary>
     None,
 
-    /// <summary>Memory from before the recording, whose words may be stale.</summary>
+    /// <summary>Memory from before the scope, whose words may be stale.</summary>
     OlderMemory,
 
     /// <summary>A word of a thread's stack, or a register.</summary>
@@ -21,12 +21,6 @@ internal enum HolderKind
     /// <summary>Thread storage: a thread static, or a native library's.</summary>
     ThreadStorage,
 
-    /// <summary>A recorded block that is older than the scope, and itself held only by one of the above.</summary>
-    OlderBlock,
-
-    /// <summary>A frame that was on the stack before the scope was opened: what it refers to is older than the scope.</summary>
-    OuterFrame,
-
     /// <summary>A native library's global variable.</summary>
     Global,
 
@@ -40,7 +34,7 @@ internal static class HolderKinds
     public static string Verdict(this HolderKind kind) => kind switch
     {
         HolderKind.None => "lost",
-        < HolderKind.OlderBlock => "undisposed",
+        < HolderKind.Global => "undisposed",
         _ => "kept",
     };
 

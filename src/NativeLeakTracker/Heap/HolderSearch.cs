@@ -26,7 +26,6 @@ internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, Address
     private readonly List<HolderRoot> _roots = [];
     private readonly Queue<int> _reached = new();
     private readonly bool[] _isAside = new bool[nodes.Count];
-    private IReadOnlySet<int> _settled = new HashSet<int>();
 
     /// <summary>What holds a node.</summary>
     public HolderKind KindOf(int node) => _kinds[node];
@@ -142,30 +141,27 @@ internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, Address
         }
     }
 
-    /// <summary>What a node holds is held at least by that. Nodes that are settled stay as they are from now on.</summary>
-    public void Follow(int node, HolderKind kind, IReadOnlySet<int> settled)
-    {
-        _settled = settled;
-        Follow(node, kind);
-    }
+    /// <summary>Whether a node was made in the scope that is judged.</summary>
+    public Func<int, bool> IsOfScope { get; init; } = static _ => true;
 
-    // Of memory from before the recording nobody knows which words are still meant: addresses are used again, so one that was written long
+    // Of memory from before the scope nobody knows which words are still meant: addresses are used again, so one that was written long
     // ago may point to a block of today. It holds, but as the weakest.
     private void Follow(int node, HolderKind kind)
     {
         NativeNodeKind source = nodes.KindOf(node);
+        bool isOlder = !IsOfScope(node);
         words.Visit(nodes[node].Start, nodes[node].End, (address, found) =>
         {
             for (int i = 0; i < found.Length; i++)
             {
                 if (!_targets.MayBe(found[i]) || _targets.Find(found[i]) is not (>= 0 and var target) || target == node ||
-                    _isAside[target] || _settled.Contains(target))
+                    _isAside[target])
                 {
                     continue;
                 }
 
                 NativeNodeKind sort = nodes.KindOf(target);
-                HolderKind held = source == NativeNodeKind.OlderBlock && sort == NativeNodeKind.Block ? HolderKind.OlderMemory : kind;
+                HolderKind held = isOlder && sort == NativeNodeKind.Block ? HolderKind.OlderMemory : kind;
                 if (_kinds[target] < held && !(source == NativeNodeKind.Mapping && sort == NativeNodeKind.Mapping))
                 {
                     Reach(target, held, new Link(node, address + ((ulong)i * sizeof(ulong))));
