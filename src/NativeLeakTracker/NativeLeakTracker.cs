@@ -29,7 +29,6 @@ public sealed partial class NativeLeakTracker : IDisposable
     private readonly CaptureCounters _before;
     private readonly DateTimeOffset _started = DateTimeOffset.UtcNow;
     private readonly long _firstSequence;
-    private readonly StackPlace? _opened;
     private int _disposed;
 
     private NativeLeakTracker(NativeLeakOptions options, ScopeKind kind)
@@ -41,7 +40,6 @@ public sealed partial class NativeLeakTracker : IDisposable
             _before = _ledger.SumCounters();
             _scope = FlowScope.Open(kind) ?? throw new InvalidOperationException(
                 "No more scopes can be opened in this process: 65,535 trackers are open. Dispose those that are done.");
-            _opened = options.Scope == NativeLeakScope.Flow ? StackPlace.Here() : null;
         }
         else if (ShimEngine.IsSupportedPlatform)
         {
@@ -245,7 +243,7 @@ public sealed partial class NativeLeakTracker : IDisposable
             return null;
         }
 
-        var verdicts = new Verdicts(ShimEngine.Home!, _ledger, resolver, _opened, _scope!.FirstSequence, asked);
+        var verdicts = new Verdicts(ShimEngine.Home!, _ledger, resolver, _scope!.FirstSequence, asked);
         LeakFindings findings = LeakAnalysis.Judge(_ledger, filter, resolver, JudgingRules.Of(_options), verdicts);
         NativeLeakReport judged = ReportBuilder.Build(_ledger, findings, _before, _started, "since Start()", "running");
         return judged with { Notes = [.. judged.Notes, .. Notes(filter, unsettled)], PairingBugs = wrongReleases };

@@ -26,11 +26,10 @@ internal sealed class NoVerdicts(string reason) : IVerdicts
 /// <param name="home">The ledger of this process.</param>
 /// <param name="ledger">Its reader.</param>
 /// <param name="resolver">Names stacks.</param>
-/// <param name="opened">Where the scope was opened; null of one that covers the whole process.</param>
 /// <param name="firstSequence">Epochs from this one on began in the scope.</param>
 /// <param name="asked">Who asks, and from where.</param>
 internal sealed class Verdicts(
-    LedgerHome home, LedgerReader ledger, ContextResolver resolver, StackPlace? opened, ulong firstSequence, Questioner asked) : IVerdicts
+    LedgerHome home, LedgerReader ledger, ContextResolver resolver, ulong firstSequence, Questioner asked) : IVerdicts
 {
     public JudgedBlocks Of(IReadOnlyList<OutstandingBlocks> suspected, BlockFilter filter, long minBlockBytes)
     {
@@ -39,7 +38,7 @@ internal sealed class Verdicts(
             return JudgedBlocks.OfUnclassified(suspected, null);
         }
 
-        var scope = new JudgedScope(resolver.IsRuntimeBlock, IsInScope, opened, asked.Stack, asked.From);
+        var scope = new JudgedScope(resolver.IsRuntimeBlock, IsInScope, asked.Stack, asked.From);
         Holders? holders = HolderAnalysis.Look(home, scope, out string? reason);
         return holders is null
             ? JudgedBlocks.OfUnclassified(suspected, reason)

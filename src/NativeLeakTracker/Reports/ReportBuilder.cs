@@ -25,7 +25,7 @@ internal static class ReportBuilder
         Questioner asked)
     {
         using var resolver = new ContextResolver(ledger, SymbolSettings.FromEnvironment(), isThisProcess: true);
-        var verdicts = new Verdicts(ShimEngine.Home!, ledger, resolver, opened: null, firstSequence: 0, asked);
+        var verdicts = new Verdicts(ShimEngine.Home!, ledger, resolver, firstSequence: 0, asked);
         return Build(ledger, LeakAnalysis.Judge(ledger, filter, resolver, rules, verdicts), before, started, scope, endedBy);
     }
 
