@@ -25,28 +25,29 @@ Console.WriteLine(string.Create(
     CultureInfo.InvariantCulture, $"heap of {GC.GetTotalMemory(false) / 1e6:0} MB, {Kept.Holders.Length:n0} blocks outstanding"));
 
 NativeLeakReport? report = null;
-double first = Milliseconds(() => report = tracker.GetReport());
-List<double> judgements = [], copies = [], stops = [], opened = [], floods = [], paths = [], walks = [];
+Cost first = Measure(() => report = tracker.GetReport());
+List<double> stops = [];
+List<Cost> judgements = [], copies = [], opened = [], floods = [], paths = [], walks = [];
 long objects = 0, live = 0, held = 0;
 for (int round = 0; round < rounds; round++)
 {
-    judgements.Add(Milliseconds(() => report = tracker.GetReport()));
+    judgements.Add(Measure(() => report = tracker.GetReport()));
     FrozenCopy copy = null!;
-    copies.Add(Milliseconds(() => copy = FrozenCopy.TryMake(out string? reason) ?? throw new InvalidOperationException(reason)));
+    copies.Add(Measure(() => copy = FrozenCopy.TryMake(out string? reason) ?? throw new InvalidOperationException(reason)));
     using (copy)
     {
         stops.Add(copy.Stopped.TotalMilliseconds);
-        walks.Add(Milliseconds(() => objects = ClrMdWalk.CountObjects(copy)));
+        walks.Add(Measure(() => objects = ClrMdWalk.CountObjects(copy)));
         ManagedHeap managed = null!;
-        opened.Add(Milliseconds(() => managed = ManagedHeap.Open(copy)));
+        opened.Add(Measure(() => managed = ManagedHeap.Open(copy)));
         using (managed)
         {
             List<ManagedHolder> found = [];
             var targets = new PointerTargets(
                 [.. Kept.Holders.Select(static h => (ulong)h.DangerousGetHandle()).Order().Select(static b => new NativeNode(b, 48))]);
-            floods.Add(Milliseconds(() => managed.Flood(managed.Roots, targets, found)));
+            floods.Add(Measure(() => managed.Flood(managed.Roots, targets, found)));
             (live, held) = (managed.LiveObjects, found.Count);
-            paths.Add(Milliseconds(() => _ = found.Take(3).Select(h => managed.PathTo(h)).ToArray()));
+            paths.Add(Measure(() => _ = found.Take(3).Select(h => managed.PathTo(h)).ToArray()));
         }
     }
 }
@@ -55,14 +56,18 @@ Console.WriteLine(string.Create(
     CultureInfo.InvariantCulture,
     $"""
     {report}
-    first judgement of the process       {first:0} ms
-    later judgements                     {Median(judgements):0} ms
-    of it: the copy                      {Median(copies):0.0} ms, threads stopped {Median(stops):0.0} ms
-           managed heap opened           {Median(opened):0} ms
-           {live:n0} live objects followed, {held:n0} holders found   {Median(floods):0} ms
-           three ways to holders         {Median(paths):0.0} ms
-    ClrMD, EnumerateObjects: {objects:n0} objects   {walks[0]:0} ms first, {Median(walks):0} ms later
-    managed part / ClrMD's walk          {(Median(opened) + Median(floods)) / Median(walks):0.00}
+                                         wall, median      processor
+    first judgement of the process       {first}
+    later judgements                     {Median(judgements)}
+    of it: the copy                      {Median(copies)}   (threads stopped {stops.Order().ElementAt(stops.Count / 2):0.0} ms)
+           managed heap opened           {Median(opened)}
+           {live:n0} live objects followed, {held:n0} holders
+                                         {Median(floods)}
+           three ways to holders         {Median(paths)}
+    ClrMD, EnumerateObjects: {objects:n0} objects
+           first                         {walks[0]}
+           later                         {Median(walks)}
+    managed part / ClrMD's walk          {(Median(opened).Wall + Median(floods).Wall) / Median(walks).Wall:0.00} of its time, {(Median(opened).Processor + Median(floods).Processor) / Median(walks).Processor:0.00} of its processor time
     """));
 static object?[] HeapOf(int objects)
 {
@@ -76,14 +81,21 @@ static object?[] HeapOf(int objects)
     return all;
 }
 
-static double Milliseconds(Action action)
+static Cost Measure(Action action)
 {
+    TimeSpan processor = Environment.CpuUsage.TotalTime;
     long start = Stopwatch.GetTimestamp();
     action();
-    return Stopwatch.GetElapsedTime(start).TotalMilliseconds;
+    return new Cost(Stopwatch.GetElapsedTime(start).TotalMilliseconds, (Environment.CpuUsage.TotalTime - processor).TotalMilliseconds);
 }
 
-static double Median(List<double> values) => values.Order().ElementAt(values.Count / 2);
+static Cost Median(List<Cost> costs) =>
+    new(costs.Select(static c => c.Wall).Order().ElementAt(costs.Count / 2), costs.Select(static c => c.Processor).Order().ElementAt(costs.Count / 2));
+
+internal readonly record struct Cost(double Wall, double Processor)
+{
+    public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{Wall,9:0.0} ms   {Processor,9:0.0} ms");
+}
 
 internal static class Kept
 {

@@ -10,8 +10,14 @@ namespace NativeLeaks.RuntimeReader;
 /// </summary>
 internal sealed unsafe class CopiedMemory(ulong runtimeAddress, string runtimePath) : IDataReader
 {
+    private ulong _pretendedAt;
+    private int _pretended;
+
     /// <summary>Reads as much as there is from an address into a buffer of so many bytes, and says how much that was.</summary>
     public Func<ulong, nint, int, int>? Source { get; set; }
+
+    /// <summary>Where addresses are added of which four bytes are read; null: nowhere.</summary>
+    public ISet<ulong>? Numbers { get; set; }
 
     public int ProcessId { get; set; }
 
@@ -32,10 +38,27 @@ internal sealed unsafe class CopiedMemory(ulong runtimeAddress, string runtimePa
             return 0;
         }
 
+        if (buffer.Length == sizeof(int))
+        {
+            Numbers?.Add(address);
+            if (address == _pretendedAt && address != 0)
+            {
+                MemoryMarshal.Write(buffer, _pretended);
+                return buffer.Length;
+            }
+        }
+
         fixed (byte* bytes = buffer)
         {
             return source(address, (nint)bytes, buffer.Length);
         }
+    }
+
+    /// <summary>Until the result is disposed, another number is read at an address than there is.</summary>
+    public Pretence Pretend(ulong address, int number)
+    {
+        (_pretendedAt, _pretended) = (address, number);
+        return new Pretence(this);
     }
 
     public bool Read<T>(ulong address, out T value)
@@ -62,5 +85,10 @@ internal sealed unsafe class CopiedMemory(ulong runtimeAddress, string runtimePa
     public void FlushCachedData()
     {
         // Nothing is cached.
+    }
+
+    public readonly ref struct Pretence(CopiedMemory memory)
+    {
+        public void Dispose() => memory._pretendedAt = 0;
     }
 }

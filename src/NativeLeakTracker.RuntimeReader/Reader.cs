@@ -28,6 +28,9 @@ public sealed class Reader : IDisposable
 
     private IServiceProvider? _services;
 
+    // Of the runtime, wherever it is: the same in each copy. 0: not found.
+    private ulong? _heapCountAt;
+
     /// <summary>Finds the runtime.</summary>
     /// <param name="runtimeAddress">Where libcoreclr.so begins.</param>
     /// <param name="runtimePath">Its file.</param>
@@ -69,7 +72,7 @@ public sealed class Reader : IDisposable
         Release();
         _memory.ProcessId = processId;
         _memory.Source = read;
-        _services = DataTarget.CreateDacServices(_version, _readerPath);
+        _services = ReadAnew();
     }
 
     /// <summary>Lets go of the copy.</summary>
@@ -135,9 +138,32 @@ public sealed class Reader : IDisposable
     ];
 
     /// <summary>All handles; the second object is that of a dependent one, 0 of any other.</summary>
-    public (ulong Slot, ulong Object, int Kind, ulong Second)[] Handles() =>
+    public (ulong Slot, ulong Object, int Kind, ulong Second)[] Handles()
+    {
+        if (Heap.State.Kind != Microsoft.Diagnostics.Runtime.AbstractDac.GCKind.Server)
+        {
+            return Handles(Runtime);
+        }
+
+        // Tables are made for each processor that the process may run on; there are never more heaps.
+        _heapCountAt ??= HeapCount.Find(_memory, ReadAnew);
+        using (_memory.Pretend(_heapCountAt.Value, Math.Max(Environment.ProcessorCount, Heap.State.HeapCount)))
+        {
+            IServiceProvider services = ReadAnew();
+            try
+            {
+                return Handles((IAbstractRuntime?)services.GetService(typeof(IAbstractRuntime)) ?? throw new InvalidDataException("The runtime is not ready."));
+            }
+            finally
+            {
+                (services as IDisposable)?.Dispose();
+            }
+        }
+    }
+
+    private static (ulong Slot, ulong Object, int Kind, ulong Second)[] Handles(IAbstractRuntime runtime) =>
     [
-        .. Runtime.EnumerateHandles()
+        .. runtime.EnumerateHandles()
             .Where(static handle => handle.Object != 0)
             .Where(static handle => handle.Kind != ClrHandleKind.RefCounted || handle.RefCount > 0)
             .Select(static handle => (handle.Address, handle.Object, (int)handle.Kind, handle.DependentTarget)),
@@ -158,13 +184,6 @@ public sealed class Reader : IDisposable
     /// <summary>The runtime's structures of all modules.</summary>
     public ulong[] Modules() =>
         [.. Runtime.EnumerateAppDomains(MaxDomains).SelectMany(domain => Runtime.GetModuleList(domain.Address, MaxModules)).Distinct()];
-
-    /// <summary>The method tables of the types that a module defines and that are in use; generic ones without their arguments.</summary>
-    public ulong[] TypesOf(ulong module) =>
-        [.. ModuleHelpers.EnumerateTypeDefMap(module).Select(static t => t.MethodTable).Where(static t => t != 0)];
-
-    /// <summary>The file of a module; empty when it has none.</summary>
-    public string ModulePath(ulong module) => ModuleHelpers.GetModuleInfo(module).FileName ?? "";
 
     /// <summary>The handle that leads to the object that keeps a collectible type's assembly loaded; 0 of any other type.</summary>
     public ulong LoaderAllocatorHandle(ulong methodTable) => Types.GetLoaderAllocatorHandle(methodTable);
@@ -227,6 +246,8 @@ public sealed class Reader : IDisposable
         Release();
         _target.Dispose();
     }
+
+    private IServiceProvider ReadAnew() => DataTarget.CreateDacServices(_version, _readerPath);
 
     private T Service<T>()
         where T : class =>

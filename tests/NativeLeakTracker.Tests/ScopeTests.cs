@@ -602,8 +602,9 @@ public sealed class ScopeTests
         Assert.That(root.GetProperty("kept").GetArrayLength(), Is.Zero);
 
         var leak = root.GetProperty("leaks").EnumerateArray().Single();
-        Assert.That(leak.GetProperty("verdict").GetString(), Is.AnyOf("lost", "kept"));
-        Assert.That(leak.GetProperty("how").ValueKind, Is.EqualTo(JsonValueKind.Null));
+        Assert.That(
+            (leak.GetProperty("verdict").GetString(), leak.GetProperty("how").GetString()),
+            Is.AnyOf(("lost", (string?)null), ("undisposed", "stack")), $"a slot of this stack may still have its address: {leak}");
         Assert.That(leak.GetProperty("blocks").GetInt32(), Is.EqualTo(1));
         Assert.That(leak.GetProperty("bytes").GetInt32(), Is.EqualTo(Size));
         Assert.That(leak.GetProperty("api").GetString(), Does.Contain("NativeMemory.Alloc"));

@@ -29,11 +29,28 @@ internal static class Blame
         return stack.Count > 0 && stack[^1].IsDynamicLinker;
     }
 
+    /// <summary>
+    /// The innermost frame outside the C runtime lies in a native library that the framework uses for itself: no block that the program
+    /// asked for by size, and was handed over.
+    /// </summary>
+    public static bool IsFrameworkLibrarysBlock(IReadOnlyList<FrameOutline> stack)
+    {
+        foreach (FrameOutline frame in stack)
+        {
+            if (frame.IsManaged || frame.Role != ModuleRole.CRuntime)
+            {
+                return frame.IsFrameworkLibrary;
+            }
+        }
+
+        return false;
+    }
+
     public static bool HasManagedFrame(IReadOnlyList<FrameOutline> stack) => stack.Any(static f => f.IsManaged);
 
-    /// <summary>The module whose code called the allocation function.</summary>
+    /// <summary>The module whose code called the allocation function. What only passes malloc on does not count, and is seldom on the stack.</summary>
     public static string? Allocator(IReadOnlyList<ResolvedFrame> stack) =>
-        (First(stack, static f => f.Role != ModuleRole.CRuntime && !IsStub(f)) ?? FirstOrNull(stack))?.Frame.Module;
+        (First(stack, static f => f.Role != ModuleRole.CRuntime && !IsStub(f) && !PassesMallocOn(f)) ?? FirstOrNull(stack))?.Frame.Module;
 
     /// <summary>
     /// The first managed frame, going outwards, whose assembly is not part of the framework; without one, the first module
@@ -43,6 +60,11 @@ internal static class Blame
         (First(stack, IsOwner) ??
          First(stack, static f => f.Role is ModuleRole.Other or ModuleRole.Framework && f.Frame.Kind == LeakFrameKind.Native))
         ?.Frame.Module;
+
+    // pal_memory.c of the runtime.
+    private static bool PassesMallocOn(ResolvedFrame frame) =>
+        frame.Frame is { Kind: LeakFrameKind.Native, Method: { } method } &&
+        method is "SystemNative_Malloc" or "SystemNative_Calloc" or "SystemNative_Realloc" or "SystemNative_AlignedAlloc" or "SystemNative_AlignedRealloc";
 
     private static bool IsStub(ResolvedFrame frame) => frame.Frame is { Kind: LeakFrameKind.Runtime, Module: null };
 

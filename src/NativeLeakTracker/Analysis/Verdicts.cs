@@ -38,7 +38,7 @@ internal sealed class Verdicts(
             return JudgedBlocks.OfUnclassified(suspected, null);
         }
 
-        var scope = new JudgedScope(resolver.IsRuntimeBlock, IsInScope, asked.Stack, asked.From);
+        var scope = new JudgedScope(resolver.IsRuntimeBlock, resolver.IsFrameworkLibrarysBlock, IsInScope, asked.Stack, asked.From);
         Holders? holders = HolderAnalysis.Look(home, scope, out string? reason);
         return holders is null
             ? JudgedBlocks.OfUnclassified(suspected, reason)

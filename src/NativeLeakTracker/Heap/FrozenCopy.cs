@@ -87,7 +87,16 @@ internal sealed class FrozenCopy : FrozenMemory, IDisposable
                     break;
                 }
 
-                long result = ShimLibrary.ReadMemory(ProcessId, from, start + read, (ulong)(destination.Length - read));
+                // Shared memory is the same in the program, where its pages are present already.
+                MemoryMapping mapping = MemoryMap.At(Mappings, from);
+                long result = mapping.IsShared && mapping.Protection.HasFlag(MemoryProtection.Read)
+                    ? ShimLibrary.ReadMemory(Environment.ProcessId, from, start + read, Math.Min((ulong)(destination.Length - read), mapping.End - from))
+                    : 0;
+                if (result <= 0)
+                {
+                    result = ShimLibrary.ReadMemory(ProcessId, from, start + read, (ulong)(destination.Length - read));
+                }
+
                 if (result <= 0)
                 {
                     // Not a byte of this page: the program itself may have it.

@@ -18,17 +18,28 @@ internal sealed class FrozenLedger(LedgerHome own, FrozenMemory memory) : Ledger
 
     private sealed class Words(FrozenMemory memory) : LiveWords
     {
-        private readonly ulong[] _page = new ulong[PerPage];
+        private const int MaxRun = 32;
+        private readonly ulong[] _pages = new ulong[MaxRun * PerPage];
 
-        public override bool[] PresentPages(in ChunkEntry chunk) => memory.PresentPages(chunk.Words, chunk.Words + ((ulong)chunk.WordCount * sizeof(ulong)));
+        // Of the chunk that was asked for last: what is there, and which of it was read.
+        private bool[] _present = [];
+        private ulong _chunk;
+        private int _first, _count;
+
+        public override bool[] PresentPages(in ChunkEntry chunk)
+        {
+            (_chunk, _count) = (chunk.Words, 0);
+            return _present = memory.PresentPages(chunk.Words, chunk.Words + ((ulong)chunk.WordCount * sizeof(ulong)));
+        }
 
         public override ReadOnlySpan<ulong> Page(in ChunkEntry chunk, int page)
         {
-            // A chunk that was made after the copy is not there: nothing lived in it.
-            Span<byte> bytes = System.Runtime.InteropServices.MemoryMarshal.AsBytes(_page.AsSpan());
-            int read = memory.Read(chunk.Words + ((ulong)page * PageBytes), bytes);
-            bytes[read..].Clear();
-            return _page;
+            if (_chunk != chunk.Words || page < _first || page >= _first + _count)
+            {
+                ReadRun(chunk, page);
+            }
+
+            return _pages.AsSpan((page - _first) * PerPage, PerPage);
         }
 
         public override ulong Word(in ChunkEntry chunk, int index) =>
@@ -36,6 +47,22 @@ internal sealed class FrozenLedger(LedgerHome own, FrozenMemory memory) : Ledger
 
         public override void Dispose()
         {
+        }
+
+        // A call of the kernel takes as long as to read a page.
+        private void ReadRun(in ChunkEntry chunk, int page)
+        {
+            int count = 1;
+            while (count < MaxRun && _chunk == chunk.Words && page + count < _present.Length && _present[page + count])
+            {
+                count++;
+            }
+
+            // A chunk that was made after the copy is not there: nothing lived in it.
+            Span<byte> bytes = System.Runtime.InteropServices.MemoryMarshal.AsBytes(_pages.AsSpan(0, count * PerPage));
+            int read = memory.Read(chunk.Words + ((ulong)page * PageBytes), bytes);
+            bytes[read..].Clear();
+            (_chunk, _first, _count) = (chunk.Words, page, count);
         }
     }
 }

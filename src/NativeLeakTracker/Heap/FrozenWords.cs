@@ -1,6 +1,15 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 
 namespace NativeLeaks.Heap;
+
+/// <summary>Looks at words that stand in a row.</summary>
+internal interface IWordVisitor
+{
+    /// <param name="address">Of the first word.</param>
+    /// <param name="words">Valid until this returns.</param>
+    void Visit(ulong address, ReadOnlySpan<ulong> words);
+}
 
 /// <summary>
 /// Reads the words of many ranges of frozen memory: small ones out of windows that neighbours share, large ones page by page, the
@@ -10,8 +19,9 @@ namespace NativeLeaks.Heap;
 internal sealed unsafe class FrozenWords : IDisposable
 {
     private const int PageBytes = 4096;
-    private const int WindowBytes = 16 * PageBytes;
-    private const int Windows = 64;
+    private const int WindowBytes = 4 * PageBytes;
+    private const int Windows = 512;
+    private const int LargeBytes = 16 * PageBytes;
     private readonly FrozenMemory _memory;
     private readonly ulong[] _starts = new ulong[Windows];
     private readonly int[] _lengths = new int[Windows];
@@ -23,18 +33,17 @@ internal sealed unsafe class FrozenWords : IDisposable
         _memory = memory;
         Array.Fill(_starts, ulong.MaxValue);
 
-        // One more, for what is read once.
-        _windows = (ulong*)NativeMemory.Alloc(Windows + 1, WindowBytes);
+        // The last piece is for what is read once.
+        _windows = (ulong*)NativeMemory.Alloc((Windows * WindowBytes) + LargeBytes);
     }
 
     /// <summary>Bytes that were read.</summary>
     public long BytesRead { get; private set; }
 
-    /// <summary>What is called with words that stand in a row.</summary>
-    public delegate void Visitor(ulong address, ReadOnlySpan<ulong> words);
-
     /// <summary>All aligned words of a range that can be read; in several pieces where it is large.</summary>
-    public void Visit(ulong start, ulong end, Visitor visit)
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public void Visit<TVisitor>(ulong start, ulong end, ref TVisitor visitor)
+        where TVisitor : struct, IWordVisitor
     {
         start = (start + 7) & ~7UL;
         end &= ~7UL;
@@ -43,9 +52,9 @@ internal sealed unsafe class FrozenWords : IDisposable
             return;
         }
 
-        if (end - start > WindowBytes)
+        if (end - start > LargeBytes)
         {
-            VisitLarge(start, end, visit);
+            VisitLarge(start, end, ref visitor);
             return;
         }
 
@@ -58,12 +67,12 @@ internal sealed unsafe class FrozenWords : IDisposable
             int last = (int)((stop - window) / sizeof(ulong));
             if (last <= words.Length)
             {
-                visit(start, words[first..last]);
+                visitor.Visit(start, words[first..last]);
             }
             else
             {
                 // Something before is not mapped, or something behind.
-                VisitDirectly(start, stop, visit);
+                VisitDirectly(start, stop, ref visitor);
             }
 
             start = window + WindowBytes;
@@ -76,7 +85,8 @@ internal sealed unsafe class FrozenWords : IDisposable
         _windows = null;
     }
 
-    private void VisitLarge(ulong start, ulong end, Visitor visit)
+    private void VisitLarge<TVisitor>(ulong start, ulong end, ref TVisitor visitor)
+        where TVisitor : struct, IWordVisitor
     {
         // A piece of pages at a time: the map of what is present has an entry for each.
         const ulong Piece = 64UL << 20;
@@ -87,7 +97,7 @@ internal sealed unsafe class FrozenWords : IDisposable
             for (int page = 0; page < pages;)
             {
                 int run = page;
-                while (run < pages && present[run] && run - page < WindowBytes / PageBytes)
+                while (run < pages && present[run] && run - page < LargeBytes / PageBytes)
                 {
                     run++;
                 }
@@ -98,20 +108,21 @@ internal sealed unsafe class FrozenWords : IDisposable
                     continue;
                 }
 
-                VisitDirectly(Math.Max(piece + ((ulong)page * PageBytes), start), Math.Min(piece + ((ulong)run * PageBytes), end), visit);
+                VisitDirectly(Math.Max(piece + ((ulong)page * PageBytes), start), Math.Min(piece + ((ulong)run * PageBytes), end), ref visitor);
                 page = run;
             }
         }
     }
 
-    private void VisitDirectly(ulong start, ulong end, Visitor visit)
+    private void VisitDirectly<TVisitor>(ulong start, ulong end, ref TVisitor visitor)
+        where TVisitor : struct, IWordVisitor
     {
         var words = new Span<ulong>(_windows + (Windows * (WindowBytes / sizeof(ulong))), (int)((end - start) / sizeof(ulong)));
         int read = _memory.Read(start, MemoryMarshal.AsBytes(words)) / sizeof(ulong);
         BytesRead += read * sizeof(ulong);
         if (read > 0)
         {
-            visit(start, words[..read]);
+            visitor.Visit(start, words[..read]);
         }
     }
 

@@ -67,7 +67,7 @@ internal sealed class GlibcHeap
             }
         }
 
-        chunks.Sort(static (a, b) => a.Start.CompareTo(b.Start));
+        NativeNode.Sort(chunks);
         var unused = new GlibcFreeLists(memory, chunks);
         foreach (GlibcArena arena in arenas)
         {
@@ -79,8 +79,8 @@ internal sealed class GlibcHeap
 
         List<NativeNode> inUse = unused.Remaining();
         inUse.AddRange(GlibcMappedChunks.Find(memory, arenas, doubts));
-        inUse.Sort(static (a, b) => a.Start.CompareTo(b.Start));
-        state.Sort(static (a, b) => a.Start.CompareTo(b.Start));
+        NativeNode.Sort(inUse);
+        NativeNode.Sort(state);
         return new GlibcHeap(inUse, state, mappings, arenas.Any(static arena => arena.IsLocked), doubts);
     }
 }

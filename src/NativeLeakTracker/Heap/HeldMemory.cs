@@ -22,6 +22,7 @@ internal sealed class HeldMemory
     private readonly ElfDataRange[] _globals;
     private readonly ElfDataRange[] _data;
     private readonly AddressRanges _nothing;
+    private readonly Dictionary<uint, bool> _isFrameworkLibrarys = [];
     private readonly HashSet<ulong> _onStacks = [];
     private readonly List<MemoryMapping> _loaderMemory;
     private readonly List<(ulong Address, int Node)> _perhapsStatic = [];
@@ -64,7 +65,8 @@ internal sealed class HeldMemory
         ])));
         _search = new HolderSearch(_nodes, _words, _nothing)
         {
-            IsOfScope = node => _nodes.KindOf(node) == NativeNodeKind.Block && _scope.IsInScope(_nodes.BlockOf(node).Epoch),
+            IsOfScope = IsOfScope,
+            IsFrameworkLibrarys = IsFrameworkLibrarys,
         };
     }
 
@@ -76,10 +78,12 @@ internal sealed class HeldMemory
         SetRuntimesBlocksAside();
 
         // Every library refers to the linker's description of it, and that to all others: before libraries' globals are followed.
-        SetOlderMemoryAside(_data.Where(static d => ModuleRoles.IsDynamicLinker(d.Path)));
+        SetLinkersMemoryAside();
         HoldGlobals();
         SetOlderMemoryAside(_data.Where(static d => ModuleRoles.IsRuntimeLibrary(d.Path)));
         HoldStatics();
+        _heap.PassTestRunner();
+        HoldManaged([], HolderKind.TestRunner);
         HoldThreadStorage();
         HoldManaged(_heap.Roots.Where(static r => r.Kind is not (RootKind.Static or RootKind.ThreadStatic or RootKind.FinalizerQueue)), HolderKind.Handle);
         HoldManaged(_heap.Roots.Where(static r => r.Kind == RootKind.FinalizerQueue), HolderKind.FinalizerQueue);
@@ -95,6 +99,27 @@ internal sealed class HeldMemory
         return !name.StartsWith("libnativeleakshim", StringComparison.Ordinal) &&
             !ModuleRoles.IsRuntimeLibrary(data.Path) &&
             (name.StartsWith("libc.so", StringComparison.Ordinal) || data.Path != ledger.Text(ledger.Header.Allocator));
+    }
+
+    private static bool IsFrameworks(string path) =>
+        ModuleRoles.IsFrameworkLibrary(path) || ModuleRoles.OfNative(path) is ModuleRole.CRuntime or ModuleRole.Framework;
+
+    private bool IsOfScope(int node) => _nodes.KindOf(node) == NativeNodeKind.Block && _scope.IsInScope(_nodes.BlockOf(node).Epoch);
+
+    private bool IsFrameworkLibrarys(int node)
+    {
+        if (_nodes.KindOf(node) != NativeNodeKind.Block)
+        {
+            return false;
+        }
+
+        uint context = _nodes.BlockOf(node).Context;
+        if (!_isFrameworkLibrarys.TryGetValue(context, out bool isIt))
+        {
+            _isFrameworkLibrarys[context] = isIt = _scope.IsFrameworkLibrarys(context);
+        }
+
+        return isIt;
     }
 
     private void HoldStatics()
@@ -120,20 +145,29 @@ internal sealed class HeldMemory
         _search.Flood();
     }
 
-    /// <summary>Memory from before the recording that static fields refer to. To tell which do takes long, and nearly always nothing that is
-    /// judged can be reached from there.</summary>
+    /// <summary>
+    /// Memory from before the recording that static fields refer to. To tell which do takes long, and nearly always nothing that is
+    /// judged can be reached from there. What a static field of the program's leads to is the program's, whatever the runtime knows of it.
+    /// </summary>
     private void HoldOlderMemoryOfStatics()
     {
-        if (_search.CanReach(
-            _perhapsStatic.Select(static p => p.Node),
-            node => _nodes.KindOf(node) == NativeNodeKind.Block && _scope.IsInScope(_nodes.BlockOf(node).Epoch) && _search.KindOf(node) < HolderKind.Global))
+        if (_search.CanReach(_perhapsStatic.Select(static p => p.Node), node => IsOfScope(node) && _search.KindOf(node) < HolderKind.OlderMemory))
         {
-            foreach ((ulong address, int node) in _perhapsStatic)
+            (ulong Address, int Node, TypeMaker Maker)[] statics =
+            [
+                .. _perhapsStatic.Select(p => (p.Address, p.Node, Maker: _heap.StaticAt(p.Address, out TypeMaker maker) is null ? (TypeMaker?)null : maker))
+                    .Where(static p => p.Maker is not null).Select(static p => (p.Address, p.Node, p.Maker!.Value)),
+            ];
+            Hold(statics.Where(static s => s.Maker == TypeMaker.Framework), isFrameworks: true);
+            _search.TakeSweptBack();
+            Hold(statics.Where(static s => s.Maker == TypeMaker.Program), isFrameworks: false);
+        }
+
+        void Hold(IEnumerable<(ulong Address, int Node, TypeMaker Maker)> statics, bool isFrameworks)
+        {
+            foreach ((ulong address, int node, _) in statics)
             {
-                if (_heap.StaticAt(address) is not null)
-                {
-                    _search.Add(_nodes[node].Start, new HolderRoot(HolderKind.Static, address));
-                }
+                _search.Add(_nodes[node].Start, new HolderRoot(HolderKind.Static, address) { IsFrameworks = isFrameworks });
             }
 
             _search.Flood();
@@ -173,12 +207,16 @@ internal sealed class HeldMemory
 
     private void HoldGlobals()
     {
-        foreach (ElfDataRange data in _globals)
+        // Older memory that several hold is the program's before it is the framework's.
+        foreach (IGrouping<bool, ElfDataRange> owners in _globals.ToLookup(static d => IsFrameworks(d.Path)).OrderBy(static g => g.Key))
         {
-            _search.AddRange(data.Start, data.End, HolderKind.Global);
-        }
+            foreach (ElfDataRange data in owners)
+            {
+                _search.AddRange(data.Start, data.End, HolderKind.Global, isFrameworks: owners.Key);
+            }
 
-        _search.Flood();
+            _search.Flood();
+        }
     }
 
     /// <summary>
@@ -209,13 +247,33 @@ internal sealed class HeldMemory
     }
 
     /// <summary>
+    /// What the dynamic linker made for itself: descriptions of libraries, and what these and its own data refer to. Not what that refers to in turn: there
+    /// the program's memory begins.
+    /// </summary>
+    private void SetLinkersMemoryAside()
+    {
+        List<AddressRange> linkers = [.. _data.Where(static d => ModuleRoles.IsDynamicLinker(d.Path)).Select(static d => new AddressRange(d.Start, d.End))];
+        foreach (ulong description in LinkMaps.Of(_copy))
+        {
+            if (_nodes.Targets.Find(description) is >= 0 and var node && _nodes.KindOf(node) != NativeNodeKind.Mapping)
+            {
+                _search.TrySetAside(node);
+                linkers.Add(new AddressRange(_nodes[node].Start, _nodes[node].End));
+            }
+        }
+
+        _search.SetAside(linkers, node => _nodes.KindOf(node) == NativeNodeKind.Block, goesOn: false);
+    }
+
+    /// <summary>
     /// Of blocks from before the recording nobody knows who made them. Those that can be reached from the runtime's globals, and from no other
     /// library's, are taken for the runtime's.
     /// </summary>
     private void SetOlderMemoryAside(IEnumerable<ElfDataRange> from) =>
         _search.SetAside(
             from.Select(static d => new AddressRange(d.Start, d.End)),
-            node => _nodes.KindOf(node) == NativeNodeKind.Block);
+            node => _nodes.KindOf(node) == NativeNodeKind.Block,
+            goesOn: true);
 
     /// <summary>Blocks that the dynamic linker made for thread-local variables: they hold as these do, whoever else knows where they are.</summary>
     private void SetThreadStorageAside()
@@ -237,6 +295,7 @@ internal sealed class HeldMemory
             foreach (AddressRange storage in thread.Storage)
             {
                 _search.AddRange(storage.Start, storage.End, HolderKind.ThreadStorage, thread.Thread.Id);
+                HoldBetweenWords(storage, thread.Thread.Id);
             }
         }
 
@@ -244,18 +303,31 @@ internal sealed class HeldMemory
         HoldManaged(_threads.SelectMany(t => t.Storage.SelectMany(s => ObjectsIn(s, RootKind.ThreadStatic, t.Thread.Id))), HolderKind.ThreadStorage);
     }
 
+    /// <summary>The runtime puts thread statics of primitive types side by side in native thread storage, a pointer behind an int for one
+    /// (threadstatics.cpp).</summary>
+    private void HoldBetweenWords(AddressRange storage, int threadId)
+    {
+        var bytes = new byte[storage.End - storage.Start];
+        int read = _copy.Read(storage.Start, bytes);
+        for (int at = sizeof(uint); at + sizeof(ulong) <= read; at += sizeof(ulong))
+        {
+            _search.Add(BitConverter.ToUInt64(bytes, at), new HolderRoot(HolderKind.ThreadStorage, storage.Start + (ulong)at, threadId));
+        }
+    }
+
     private void HoldStacks()
     {
-        foreach (ThreadArea thread in _threads)
+        foreach (ThreadArea thread in _threads.OrderByDescending(static t => t.Thread.IsCaller))
         {
             // The tracker's own frames know the blocks that they judge.
             AddressRange stack = thread.Thread.IsCaller && thread.Stack.Contains(_scope.AskedFrom)
                 ? thread.Stack with { Start = _scope.AskedFrom }
                 : thread.Stack;
-            _search.AddRange(stack.Start, stack.End, HolderKind.Stack, thread.Thread.Id);
+            HolderKind kind = thread.Thread.IsCaller ? HolderKind.Stack : HolderKind.OtherStack;
+            _search.AddRange(stack.Start, stack.End, kind, thread.Thread.Id);
             List<ManagedRoot> objects = ObjectsIn(stack, RootKind.Stack, thread.Thread.Id);
             _onStacks.UnionWith(objects.Select(static o => o.Object));
-            HoldManaged(objects, HolderKind.Stack);
+            HoldManaged(objects, kind);
             if (!thread.Thread.IsCaller)
             {
                 HoldRegisters(thread.Thread);
@@ -270,11 +342,11 @@ internal sealed class HeldMemory
         for (int register = 0; register < thread.Registers.Count; register++)
         {
             ulong value = thread.Registers[register];
-            _search.Add(value, new HolderRoot(HolderKind.Stack, (ulong)register, thread.Id) { IsRegister = true });
+            _search.Add(value, new HolderRoot(HolderKind.OtherStack, (ulong)register, thread.Id) { IsRegister = true });
             if (_heap.IsInHeap(value) && _heap.ObjectAt(value) is not 0 and var found)
             {
                 _onStacks.Add(found);
-                HoldManaged([new ManagedRoot(RootKind.Stack, found, 0, thread.Id)], HolderKind.Stack);
+                HoldManaged([new ManagedRoot(RootKind.Stack, found, 0, thread.Id)], HolderKind.OtherStack);
             }
         }
     }
@@ -284,28 +356,38 @@ internal sealed class HeldMemory
     {
         List<ManagedHolder> found = [];
         _heap.Flood(roots, _nodes.Targets, found);
-        foreach (ManagedHolder holder in found)
+        foreach (IGrouping<bool, ManagedHolder> holders in found.ToLookup(static h => h.IsFrameworks).OrderBy(static g => g.Key))
         {
-            _search.Add(holder.Pointer, new HolderRoot(kind, 0, Managed: holder));
-        }
+            foreach (ManagedHolder holder in holders)
+            {
+                _search.Add(holder.Pointer, new HolderRoot(kind, 0, Managed: holder) { IsFrameworks = holder.IsFrameworks });
+            }
 
-        _search.Flood();
+            _search.Flood();
+        }
     }
 
     /// <summary>Words that could be references, and so are taken for some.</summary>
     private List<ManagedRoot> ObjectsIn(AddressRange range, RootKind kind, int threadId)
     {
-        List<ManagedRoot> roots = [];
-        _words.Visit(range.Start, range.End, (address, words) =>
+        var objects = new ObjectVisitor(_heap, kind, threadId, []);
+        _words.Visit(range.Start, range.End, ref objects);
+        return objects.Roots;
+    }
+
+    private readonly struct ObjectVisitor(ManagedHeap heap, RootKind kind, int threadId, List<ManagedRoot> roots) : IWordVisitor
+    {
+        public List<ManagedRoot> Roots => roots;
+
+        public void Visit(ulong address, ReadOnlySpan<ulong> words)
         {
             for (int i = 0; i < words.Length; i++)
             {
-                if (_heap.IsInHeap(words[i]) && _heap.ObjectAt(words[i]) is not 0 and var found)
+                if (heap.IsInHeap(words[i]) && heap.ObjectAt(words[i]) is not 0 and var found)
                 {
                     roots.Add(new ManagedRoot(kind, found, address + ((ulong)i * sizeof(ulong)), threadId));
                 }
             }
-        });
-        return roots;
+        }
     }
 }

@@ -6,11 +6,12 @@ namespace NativeLeaks.Heap;
 
 /// <summary>What the analysis knows of the scope that is judged.</summary>
 /// <param name="IsRuntimes">Whether the .NET runtime, or the dynamic linker, made the blocks of a context for itself.</param>
+/// <param name="IsFrameworkLibrarys">Whether a native library that the framework uses made the blocks of a context for itself.</param>
 /// <param name="IsInScope">Whether blocks of an epoch were made in the scope, and not before it.</param>
 /// <param name="Asked">Where the judgement is asked for.</param>
 /// <param name="AskedFrom">Where the part of that stack begins that is not the tracker's own.</param>
 internal sealed record JudgedScope(
-    Func<uint, bool> IsRuntimes, Func<uint, bool> IsInScope, StackPlace Asked, ulong AskedFrom);
+    Func<uint, bool> IsRuntimes, Func<uint, bool> IsFrameworkLibrarys, Func<uint, bool> IsInScope, StackPlace Asked, ulong AskedFrom);
 
 /// <summary>
 /// Finds what holds each native block of this process, in a frozen copy of it: managed objects by what is live, native memory

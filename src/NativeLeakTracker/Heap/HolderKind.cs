@@ -6,10 +6,10 @@ internal enum HolderKind
     /// <summary>Nothing points to it or into it.</summary>
     None,
 
-    /// <summary>Memory from before the scope, whose words may be stale.</summary>
-    OlderMemory,
+    /// <summary>A word of the stack of another thread than the one that asks, or a register: much there is no longer meant.</summary>
+    OtherStack,
 
-    /// <summary>A word of a thread's stack, or a register.</summary>
+    /// <summary>A word of the stack of the thread that asks.</summary>
     Stack,
 
     /// <summary>An object that waits for its finalizer.</summary>
@@ -20,6 +20,12 @@ internal enum HolderKind
 
     /// <summary>Thread storage: a thread static, or a native library's.</summary>
     ThreadStorage,
+
+    /// <summary>An object that only the runner of tests keeps, such as a test fixture: the tests' own, whose blocks are to be released.</summary>
+    TestRunner,
+
+    /// <summary>A block that is older than the scope, or than the recording, whatever holds that.</summary>
+    OlderMemory,
 
     /// <summary>A native library's global variable.</summary>
     Global,
@@ -34,14 +40,14 @@ internal static class HolderKinds
     public static string Verdict(this HolderKind kind) => kind switch
     {
         HolderKind.None => "lost",
-        < HolderKind.Global => "undisposed",
+        < HolderKind.OlderMemory => "undisposed",
         _ => "kept",
     };
 
     /// <summary>Of <c>undisposed</c>: by what.</summary>
     public static string? How(this HolderKind kind) => kind switch
     {
-        HolderKind.Stack => "stack",
+        HolderKind.Stack or HolderKind.OtherStack => "stack",
         HolderKind.FinalizerQueue => "finalizer",
         HolderKind.Handle => "handle",
         HolderKind.ThreadStorage => "thread",

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace NativeLeaks.Heap;
 
 /// <summary>Where a pointer to a native node was found that no node holds.</summary>
@@ -9,6 +11,9 @@ internal sealed record HolderRoot(HolderKind Kind, ulong Address, int ThreadId =
 {
     /// <summary>The word is no memory but a register.</summary>
     public bool IsRegister { get; init; }
+
+    /// <summary>It is the framework's own, and so is native memory that it leads to.</summary>
+    public bool IsFrameworks { get; init; }
 }
 
 /// <summary>
@@ -20,12 +25,16 @@ internal sealed record HolderRoot(HolderKind Kind, ulong Address, int ThreadId =
 /// <param name="nothing">Words there hold nothing: an allocator's bookkeeping, the tracker's memory.</param>
 internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, AddressRanges nothing)
 {
+    private readonly NativeNodes _nodes = nodes;
+    private readonly AddressRanges _nothing = nothing;
     private readonly PointerTargets _targets = nodes.Targets;
     private readonly HolderKind[] _kinds = new HolderKind[nodes.Count];
     private readonly Link[] _links = new Link[nodes.Count];
     private readonly List<HolderRoot> _roots = [];
-    private readonly Queue<int> _reached = new();
     private readonly bool[] _isAside = new bool[nodes.Count];
+    private readonly bool[] _isSwept = new bool[nodes.Count];
+    private readonly bool[] _isFrameworks = new bool[nodes.Count];
+    private List<int> _reached = [];
 
     /// <summary>What holds a node.</summary>
     public HolderKind KindOf(int node) => _kinds[node];
@@ -46,35 +55,37 @@ internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, Address
         return isNew;
     }
 
-    /// <summary>
-    /// What can be reached from a range, or from nodes that were set aside, and was not reached before, is set aside as well, unless it is
-    /// to be judged.
-    /// </summary>
+    /// <summary>What a range refers to, and was not reached before, is set aside as well, unless it is to be judged.</summary>
     /// <param name="ranges">Where to begin.</param>
     /// <param name="isJudged">Whether a node is never set aside by this.</param>
-    public void SetAside(IEnumerable<AddressRange> ranges, Func<int, bool> isJudged)
+    /// <param name="goesOn">Whether what nodes that are aside refer to is set aside, too, until nothing is new.</param>
+    public void SetAside(IEnumerable<AddressRange> ranges, Func<int, bool> isJudged, bool goesOn)
     {
-        var queue = new Queue<AddressRange>(ranges);
-        for (int node = 0; node < nodes.Count; node++)
+        bool[] before = [.. _isAside];
+        var aside = new AsideVisitor(this, isJudged);
+        foreach (AddressRange range in ranges)
         {
-            if (_isAside[node])
-            {
-                queue.Enqueue(new AddressRange(nodes[node].Start, nodes[node].End));
-            }
+            words.Visit(range.Start, range.End, ref aside);
         }
 
-        while (queue.TryDequeue(out AddressRange range))
+        _reached.Clear();
+        if (goesOn)
         {
-            words.Visit(range.Start, range.End, (_, found) =>
+            _reached.AddRange(Enumerable.Range(0, _nodes.Count).Where(node => _isAside[node]));
+            VisitReached(ref aside);
+            for (int node = 0; node < _nodes.Count; node++)
             {
-                foreach (ulong word in found)
-                {
-                    if (_targets.MayBe(word) && _targets.Find(word) is >= 0 and var node && !isJudged(node) && TrySetAside(node))
-                    {
-                        queue.Enqueue(new AddressRange(nodes[node].Start, nodes[node].End));
-                    }
-                }
-            });
+                _isSwept[node] |= _isAside[node] && !before[node];
+            }
+        }
+    }
+
+    /// <summary>Nodes that were set aside because nodes that are aside refer to them, in turn, may be reached again.</summary>
+    public void TakeSweptBack()
+    {
+        for (int node = 0; node < _nodes.Count; node++)
+        {
+            _isAside[node] &= !_isSwept[node];
         }
     }
 
@@ -84,7 +95,7 @@ internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, Address
         if (_targets.MayBe(pointer) && _targets.Find(pointer) is >= 0 and var node && _kinds[node] < root.Kind && !_isAside[node])
         {
             _roots.Add(root);
-            Reach(node, root.Kind, new Link(~(_roots.Count - 1), root.Address));
+            Reach(node, root.Kind, root.IsFrameworks && !IsOfScope(node), new Link(~(_roots.Count - 1), root.Address));
         }
     }
 
@@ -93,91 +104,208 @@ internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, Address
     /// <param name="end">One past the last.</param>
     /// <param name="kind">What they hold as.</param>
     /// <param name="threadId">Whose they are.</param>
+    /// <param name="isFrameworks">Whether they are the framework's own.</param>
     /// <param name="isRoot">Whether a word at an address that leads to a node is one after all; null: all are.</param>
-    public void AddRange(ulong start, ulong end, HolderKind kind, int threadId = 0, Func<ulong, int, bool>? isRoot = null) =>
-        words.Visit(start, end, (address, found) =>
-        {
-            for (int i = 0; i < found.Length; i++)
-            {
-                ulong at = address + ((ulong)i * sizeof(ulong));
-                if (_targets.MayBe(found[i]) && !nothing.Contains(at) &&
-                    (isRoot is null || (_targets.Find(found[i]) is >= 0 and var node && !_isAside[node] && isRoot(at, node))))
-                {
-                    Add(found[i], new HolderRoot(kind, at, threadId));
-                }
-            }
-        });
+    public void AddRange(
+        ulong start, ulong end, HolderKind kind, int threadId = 0, bool isFrameworks = false, Func<ulong, int, bool>? isRoot = null)
+    {
+        var roots = new RootVisitor(this, kind, threadId, isFrameworks, isRoot);
+        words.Visit(start, end, ref roots);
+    }
 
     /// <summary>Whether a node of some kind can be reached from any of these, themselves included. Changes nothing.</summary>
     public bool CanReach(IEnumerable<int> from, Func<int, bool> isSought)
     {
-        var seen = new HashSet<int>(from);
-        var queue = new Queue<int>(seen);
-        bool isFound = false;
-        while (!isFound && queue.TryDequeue(out int node))
+        var seek = new SeekingVisitor(this, [.. from]);
+        List<int> level = [.. seek.Seen];
+        while (level.Count > 0)
         {
-            isFound = isSought(node);
-            words.Visit(nodes[node].Start, nodes[node].End, (_, found) =>
+            level.Sort();
+            foreach (int node in level)
             {
-                foreach (ulong word in found)
+                if (isSought(node))
                 {
-                    if (_targets.MayBe(word) && _targets.Find(word) is >= 0 and var target && !_isAside[target] && seen.Add(target))
-                    {
-                        queue.Enqueue(target);
-                    }
+                    return true;
                 }
-            });
+
+                words.Visit(_nodes[node].Start, _nodes[node].End, ref seek);
+            }
+
+            level = [.. seek.Next];
+            seek.Next.Clear();
         }
 
-        return isFound;
+        return false;
     }
 
     /// <summary>Goes on from what was reached until nothing is new.</summary>
     public void Flood()
     {
-        while (_reached.TryDequeue(out int node))
+        var follow = new FollowingVisitor(this);
+        VisitReached(ref follow);
+    }
+
+    // Breadth first, so that ways are shortest ones; and of what is as far, in order of addresses: neighbours are read together.
+    private void VisitReached<TVisitor>(ref TVisitor visitor)
+        where TVisitor : struct, INodeVisitor
+    {
+        List<int> level = [];
+        while (_reached.Count > 0)
         {
-            Follow(node, _kinds[node]);
+            (level, _reached) = (_reached, level);
+            level.Sort();
+            foreach (int node in level)
+            {
+                visitor.Enter(node);
+                words.Visit(_nodes[node].Start, _nodes[node].End, ref visitor);
+            }
+
+            level.Clear();
         }
     }
 
-    /// <summary>Whether a node was made in the scope that is judged.</summary>
+    /// <summary>Whether a node is a block that was made in the scope that is judged.</summary>
     public Func<int, bool> IsOfScope { get; init; } = static _ => true;
 
-    // Of memory from before the scope nobody knows which words are still meant: addresses are used again, so one that was written long
-    // ago may point to a block of today. It holds, but as the weakest.
-    private void Follow(int node, HolderKind kind)
-    {
-        NativeNodeKind source = nodes.KindOf(node);
-        bool isOlder = !IsOfScope(node);
-        words.Visit(nodes[node].Start, nodes[node].End, (address, found) =>
-        {
-            for (int i = 0; i < found.Length; i++)
-            {
-                if (!_targets.MayBe(found[i]) || _targets.Find(found[i]) is not (>= 0 and var target) || target == node ||
-                    _isAside[target])
-                {
-                    continue;
-                }
+    /// <summary>Whether a library that the framework uses made a node for itself.</summary>
+    public Func<int, bool> IsFrameworkLibrarys { get; init; } = static _ => false;
 
-                NativeNodeKind sort = nodes.KindOf(target);
-                HolderKind held = isOlder && sort == NativeNodeKind.Block ? HolderKind.OlderMemory : kind;
-                if (_kinds[target] < held && !(source == NativeNodeKind.Mapping && sort == NativeNodeKind.Mapping))
-                {
-                    Reach(target, held, new Link(node, address + ((ulong)i * sizeof(ulong))));
-                }
-            }
-        });
+    /*
+     * What was made in the scope, and is held by a block from before it, is held by that, whatever holds the older block.
+     *
+     * But addresses are used again, and of older memory nobody knows which of its words are still meant: one that was written long ago
+     * may point to a block of today. Most such words are in the framework's own structures (ICU's, OpenSSL's), for these are in every
+     * process, and to them no program hands blocks of its own to keep. And what was there before the recording, and is known by
+     * nothing but a word on the stack of another thread, may be anybody's.
+     */
+    private HolderKind KindHeldByOlder(int node, HolderKind kind, int target)
+    {
+        bool isRecorded = _nodes.KindOf(target) == NativeNodeKind.Block;
+        if (isRecorded && ((_isFrameworks[node] && !IsFrameworkLibrarys(target)) ||
+            (kind == HolderKind.OtherStack && _nodes.KindOf(node) == NativeNodeKind.OlderBlock)))
+        {
+            return HolderKind.None;
+        }
+
+        return IsOfScope(target) && _nodes.KindOf(node) != NativeNodeKind.Mapping && kind is > HolderKind.OtherStack and < HolderKind.OlderMemory
+            ? HolderKind.OlderMemory
+            : kind;
     }
 
-    private void Reach(int node, HolderKind kind, Link link)
+    // An older block that something else holds stays held by that: it would else be held by what it holds.
+    private bool IsHeldElsewhere(int node, HolderKind held) =>
+        held == HolderKind.OlderMemory && _kinds[node] != HolderKind.None && !IsOfScope(node);
+
+    private void Reach(int node, HolderKind kind, bool isFrameworks, Link link)
     {
         _kinds[node] = kind;
+        _isFrameworks[node] = isFrameworks;
         _links[node] = link;
-        _reached.Enqueue(node);
+        _reached.Add(node);
     }
 
     /// <param name="Node">Who holds it; of a root, the complement of its number.</param>
     /// <param name="Address">Of the word.</param>
     private readonly record struct Link(int Node, ulong Address);
+
+    private interface INodeVisitor : IWordVisitor
+    {
+        /// <summary>The words that follow are this node's.</summary>
+        void Enter(int node);
+    }
+
+    private readonly struct RootVisitor(HolderSearch search, HolderKind kind, int threadId, bool isFrameworks, Func<ulong, int, bool>? isRoot)
+        : IWordVisitor
+    {
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        public void Visit(ulong address, ReadOnlySpan<ulong> words)
+        {
+            for (int i = 0; i < words.Length; i++)
+            {
+                ulong at = address + ((ulong)i * sizeof(ulong));
+                if (search._targets.MayBe(words[i]) && search._targets.Find(words[i]) is >= 0 and var node &&
+                    (!search._isAside[node] || search._isSwept[node]) && !search._nothing.Contains(at) && (isRoot is null || isRoot(at, node)))
+                {
+                    search.Add(words[i], new HolderRoot(kind, at, threadId) { IsFrameworks = isFrameworks });
+                }
+            }
+        }
+    }
+
+    private struct FollowingVisitor(HolderSearch search) : INodeVisitor
+    {
+        private int _node;
+        private HolderKind _kind;
+        private bool _isOlder;
+        private NativeNodeKind _sort;
+
+        public void Enter(int node)
+        {
+            _node = node;
+            _kind = search._kinds[node];
+            _isOlder = !search.IsOfScope(node);
+            _sort = search._nodes.KindOf(node);
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        public readonly void Visit(ulong address, ReadOnlySpan<ulong> words)
+        {
+            for (int i = 0; i < words.Length; i++)
+            {
+                if (!search._targets.MayBe(words[i]) || search._targets.Find(words[i]) is not (>= 0 and var target) || target == _node ||
+                    search._isAside[target] || (_sort == NativeNodeKind.Mapping && search._nodes.KindOf(target) == NativeNodeKind.Mapping))
+                {
+                    continue;
+                }
+
+                bool isOfScope = search.IsOfScope(target);
+                HolderKind held = _isOlder ? search.KindHeldByOlder(_node, _kind, target) : _kind;
+                if (search._kinds[target] < held && !search.IsHeldElsewhere(target, held))
+                {
+                    search.Reach(
+                        target, held, search._isFrameworks[_node] && !isOfScope, new Link(_node, address + ((ulong)i * sizeof(ulong))));
+                }
+            }
+        }
+    }
+
+    private readonly struct AsideVisitor(HolderSearch search, Func<int, bool> isJudged) : INodeVisitor
+    {
+        public void Enter(int node)
+        {
+            // All are alike.
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        public void Visit(ulong address, ReadOnlySpan<ulong> words)
+        {
+            foreach (ulong word in words)
+            {
+                if (search._targets.MayBe(word) && search._targets.Find(word) is >= 0 and var node && !search._isAside[node] &&
+                    !isJudged(node) && search.TrySetAside(node))
+                {
+                    search._reached.Add(node);
+                }
+            }
+        }
+    }
+
+    private readonly struct SeekingVisitor(HolderSearch search, HashSet<int> seen) : IWordVisitor
+    {
+        public HashSet<int> Seen => seen;
+
+        public List<int> Next { get; } = [];
+
+        public void Visit(ulong address, ReadOnlySpan<ulong> words)
+        {
+            foreach (ulong word in words)
+            {
+                if (search._targets.MayBe(word) && search._targets.Find(word) is >= 0 and var target &&
+                    (!search._isAside[target] || search._isSwept[target]) && seen.Add(target))
+                {
+                    Next.Add(target);
+                }
+            }
+        }
+    }
 }

@@ -18,6 +18,8 @@ internal sealed class Holders(
     private const int MaxSteps = 64;
     private readonly Dictionary<int, int> _lostHolders = [];
 
+    private PointerTargets Targets => nodes.Targets;
+
     public FrozenCopy Copy => copy;
 
     public ManagedHeap Heap => heap;
@@ -35,17 +37,8 @@ internal sealed class Holders(
     {
         foreach (int holder in lost)
         {
-            words.Visit(nodes[holder].Start, nodes[holder].End, (_, found) =>
-            {
-                foreach (ulong word in found)
-                {
-                    if (nodes.Targets.MayBe(word) && nodes.Targets.Find(word) is >= 0 and var target && target != holder &&
-                        search.KindOf(target) == HolderKind.None)
-                    {
-                        _lostHolders.TryAdd(target, holder);
-                    }
-                }
-            });
+            var held = new LostVisitor(this, holder);
+            words.Visit(nodes[holder].Start, nodes[holder].End, ref held);
         }
     }
 
@@ -79,18 +72,9 @@ internal sealed class Holders(
     /// <summary>Words of a node that point into the managed heap, with their offsets.</summary>
     public IReadOnlyList<(ulong Offset, ulong Pointer)> PointersIntoManagedHeap(int node)
     {
-        List<(ulong, ulong)> pointers = [];
-        words.Visit(nodes[node].Start, nodes[node].End, (address, found) =>
-        {
-            for (int i = 0; i < found.Length; i++)
-            {
-                if (heap.IsInHeap(found[i]))
-                {
-                    pointers.Add((address + ((ulong)i * sizeof(ulong)) - nodes[node].Start, found[i]));
-                }
-            }
-        });
-        return pointers;
+        var visitor = new ManagedVisitor(heap, nodes[node].Start, []);
+        words.Visit(nodes[node].Start, nodes[node].End, ref visitor);
+        return visitor.Pointers;
     }
 
     /// <summary>
@@ -106,5 +90,36 @@ internal sealed class Holders(
         words.Dispose();
         heap.Dispose();
         copy.Dispose();
+    }
+
+    private readonly struct LostVisitor(Holders holders, int holder) : IWordVisitor
+    {
+        public void Visit(ulong address, ReadOnlySpan<ulong> words)
+        {
+            foreach (ulong word in words)
+            {
+                if (holders.Targets.MayBe(word) && holders.Targets.Find(word) is >= 0 and var target && target != holder &&
+                    holders.KindOf(target) == HolderKind.None)
+                {
+                    holders._lostHolders.TryAdd(target, holder);
+                }
+            }
+        }
+    }
+
+    private readonly struct ManagedVisitor(ManagedHeap heap, ulong start, List<(ulong Offset, ulong Pointer)> pointers) : IWordVisitor
+    {
+        public List<(ulong Offset, ulong Pointer)> Pointers => pointers;
+
+        public void Visit(ulong address, ReadOnlySpan<ulong> words)
+        {
+            for (int i = 0; i < words.Length; i++)
+            {
+                if (heap.IsInHeap(words[i]))
+                {
+                    pointers.Add((address + ((ulong)i * sizeof(ulong)) - start, words[i]));
+                }
+            }
+        }
     }
 }

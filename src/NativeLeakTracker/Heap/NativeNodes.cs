@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using NativeLeaks.Ledger;
 
 namespace NativeLeaks.Heap;
@@ -22,15 +23,15 @@ internal enum NativeNodeKind
 internal sealed class NativeNodes
 {
     private readonly List<Entry> _entries;
+    private PointerTargets? _targets;
 
     private NativeNodes(List<Entry> entries)
     {
-        entries.Sort(static (a, b) => a.Node.Start.CompareTo(b.Node.Start));
+        Sort(CollectionsMarshal.AsSpan(entries));
         _entries = entries;
-        Targets = new PointerTargets([.. entries.Select(static e => e.Node)]);
     }
 
-    public PointerTargets Targets { get; }
+    public PointerTargets Targets => _targets ??= new PointerTargets([.. _entries.Select(static e => e.Node)]);
 
     public int Count => _entries.Count;
 
@@ -42,16 +43,28 @@ internal sealed class NativeNodes
     public LiveBlock BlockOf(int index) => _entries[index].Block;
 
     /// <param name="ledger">With the live words of the copy.</param>
-    /// <param name="chunks">Blocks in use, whoever allocated them; none where everything was recorded.</param>
+    /// <param name="chunks">Blocks in use, by address, whoever allocated them; none where everything was recorded.</param>
     public static NativeNodes OfBlocks(LedgerReader ledger, IEnumerable<AddressRange> chunks)
     {
         var recorded = new Recorded([], []);
         LiveBlockScan.Visit(ledger, ref recorded);
         ulong[] starts = [.. recorded.Blocks.Select(static n => n.Node.Start), .. recorded.Own];
-        Array.Sort(starts);
-        recorded.Blocks.AddRange(chunks
-            .Where(chunk => !HasOneIn(starts, chunk))
-            .Select(static chunk => new Entry(new NativeNode(chunk.Start, chunk.End - chunk.Start), NativeNodeKind.OlderBlock, default)));
+        starts.AsSpan().Sort();
+        int next = 0;
+        foreach (AddressRange chunk in chunks)
+        {
+            while (next < starts.Length && starts[next] < chunk.Start)
+            {
+                next++;
+            }
+
+            if (next == starts.Length || starts[next] >= chunk.End)
+            {
+                recorded.Blocks.Add(new Entry(new NativeNode(chunk.Start, chunk.End - chunk.Start), NativeNodeKind.OlderBlock, default));
+            }
+        }
+
+        Array.Clear(starts);
         return new NativeNodes(recorded.Blocks);
     }
 
@@ -76,11 +89,22 @@ internal sealed class NativeNodes
     /// <summary>Where the piece ends that holds an address; null when none does.</summary>
     public ulong? EndAt(ulong address) => Targets.Find(address) is >= 0 and var index ? _entries[index].Node.End : null;
 
-    private static bool HasOneIn(ulong[] starts, AddressRange range)
+    private static void Sort(Span<Entry> entries)
     {
-        int index = Array.BinarySearch(starts, range.Start);
-        index = index < 0 ? ~index : index;
-        return index < starts.Length && starts[index] < range.End;
+        var starts = new ulong[entries.Length];
+        bool isSorted = true;
+        for (int i = 0; i < entries.Length; i++)
+        {
+            starts[i] = entries[i].Node.Start;
+            isSorted &= i == 0 || starts[i] >= starts[i - 1];
+        }
+
+        if (!isSorted)
+        {
+            starts.AsSpan().Sort(entries);
+        }
+
+        Array.Clear(starts); // a later search could take it for a holder
     }
 
     /// <summary>Whole pages between the blocks of a mapping: two neighbouring mappings look like one.</summary>

@@ -62,6 +62,9 @@ internal sealed class ContextResolver : IDisposable
         return isRuntimes;
     }
 
+    /// <summary>Whether a native library that the framework uses made the blocks of a context, of its own accord.</summary>
+    public bool IsFrameworkLibrarysBlock(uint context) => Analysis.Blame.IsFrameworkLibrarysBlock(Outline(context));
+
     /// <summary>The frames of a context before they are named, innermost first. Costs next to nothing.</summary>
     public IReadOnlyList<FrameOutline> Outline(uint context)
     {

@@ -27,6 +27,8 @@ internal static class ModuleRoles
     private static readonly string[] s_cRuntime =
         ["libc", "ld-linux-x86-64", "libpthread", "libdl", "libstdc++", "libgcc_s", "libc++", "libc++abi", "libm"];
 
+    private static readonly string[] s_usedByFramework = ["libicu", "libcrypto.so", "libssl.so", "liblttng-ust"];
+
     private static readonly string s_frameworkRoot = RuntimeEnvironment.GetRuntimeDirectory().TrimEnd('/');
 
     private static readonly string? s_host = Environment.ProcessPath;
@@ -55,6 +57,17 @@ internal static class ModuleRoles
         string name = Path.GetFileName(path);
         int dot = name.IndexOf(".so", StringComparison.Ordinal);
         return IsDynamicLinker(path) || (dot > 0 && s_dotnetRuntime.Contains(name[..dot]));
+    }
+
+    /// <summary>
+    /// Whether a native library that the framework uses for itself, and that allocates what it keeps: its own, ICU and OpenSSL. Not
+    /// libSystem.Native, which allocates for its callers as libc does.
+    /// </summary>
+    public static bool IsFrameworkLibrary(string path)
+    {
+        string name = Path.GetFileName(path);
+        return (OfNative(path) == ModuleRole.Framework && !name.StartsWith("libSystem.Native.", StringComparison.Ordinal)) ||
+            Array.Exists(s_usedByFramework, stem => name.StartsWith(stem, StringComparison.Ordinal));
     }
 
     /// <summary>Whether the dynamic linker itself, which allocates for its own bookkeeping.</summary>

@@ -92,7 +92,7 @@ internal sealed class NativeFrames(LedgerReader ledger, SymbolSettings settings)
     public FrameOutline OutlineOf(in ContextEntry node)
     {
         Library library = LibraryOf(node.Object, ledger.Module(node.Object));
-        return new FrameOutline(IsManaged: false, library.Role, library.IsDynamicLinker);
+        return new FrameOutline(IsManaged: false, library.Role, library.IsDynamicLinker, library.IsFrameworkLibrary);
     }
 
     private Library LibraryOf(uint id, in ModuleEntry module)
@@ -118,6 +118,8 @@ internal sealed class NativeFrames(LedgerReader ledger, SymbolSettings settings)
         public ModuleRole Role { get; } = ModuleRoles.OfNative(path);
 
         public bool IsDynamicLinker { get; } = ModuleRoles.IsDynamicLinker(path);
+
+        public bool IsFrameworkLibrary { get; } = ModuleRoles.IsFrameworkLibrary(path);
 
         public bool IsOpen => _symbols is not null;
 

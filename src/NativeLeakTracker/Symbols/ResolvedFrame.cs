@@ -20,7 +20,8 @@ internal readonly record struct ResolvedFrame(LeakFrame Frame, ModuleRole Role, 
 /// <param name="IsManaged">Managed code, or a stub that the runtime made.</param>
 /// <param name="Role">What part a native frame's library plays; of managed code, nothing.</param>
 /// <param name="IsDynamicLinker">Whether it is the dynamic linker's.</param>
-internal readonly record struct FrameOutline(bool IsManaged, ModuleRole Role, bool IsDynamicLinker);
+/// <param name="IsFrameworkLibrary">Whether it is that of a native library that the framework uses for itself.</param>
+internal readonly record struct FrameOutline(bool IsManaged, ModuleRole Role, bool IsDynamicLinker, bool IsFrameworkLibrary = false);
 
 /// <summary>A frame that is on the stack, with the source's functions that share it.</summary>
 /// <param name="Frames">Innermost first: what was inlined, then the function itself. Never empty.</param>

@@ -2,11 +2,14 @@ using NativeLeaks.Heap;
 
 namespace NativeLeaks.Tests.Heap;
 
-/// <summary>Memory in which bits are wrong here and there, from a moment on; the same for the same seed.</summary>
-internal sealed class DamagedMemory(FrozenMemory memory, int seed) : FrozenMemory
+/// <summary>
+/// Memory in which bits are wrong here and there, in what is read in pieces of at least so many bytes; the same for the same seed.
+/// </summary>
+internal sealed class DamagedMemory(FrozenMemory memory, int seed, int leastBytes) : FrozenMemory
 {
+    private const int MaxBits = 20;
+
     private readonly Random _random = new(seed);
-    private bool _isDamaged;
 
     public override int ProcessId => memory.ProcessId;
 
@@ -14,12 +17,10 @@ internal sealed class DamagedMemory(FrozenMemory memory, int seed) : FrozenMemor
 
     public override IReadOnlyList<FrozenThread> Threads => memory.Threads;
 
-    public void Begin() => _isDamaged = true;
-
     public override int Read(ulong address, Span<byte> destination)
     {
         int read = memory.Read(address, destination);
-        if (_isDamaged && read > 0 && _random.Next(20) == 0)
+        for (int bits = read >= leastBytes && read > 0 ? _random.Next(MaxBits) : 0; bits > 0; bits--)
         {
             destination[_random.Next(read)] ^= (byte)(1 << _random.Next(8));
         }

@@ -119,6 +119,59 @@ public sealed class HolderSearchTests
         }
     }
 
+    [Test]
+    public void Block_of_the_scope_that_an_older_one_holds_is_held_by_that_whatever_holds_the_older()
+    {
+        var memory = new PlantedMemory
+        {
+            [Stack] = Heap,
+            [Heap] = Heap + 0x100,
+            [Heap + 0x100] = Heap + 0x200,
+            [Heap + 0x108] = Heap,
+            [Heap + 0x200] = Heap + 0x300,
+            [Heap + 0x300] = Heap,
+        };
+        HolderSearch search = OlderFirst(memory, older: 1, (Heap, 16), (Heap + 0x100, 16), (Heap + 0x200, 16), (Heap + 0x300, 16));
+
+        search.AddRange(Stack, Stack + 8, HolderKind.Stack);
+        search.Flood();
+
+        Assert.That(
+            Kinds(search, 4), Is.EqualTo(new[] { HolderKind.Stack, HolderKind.OlderMemory, HolderKind.OlderMemory, HolderKind.OlderMemory }));
+        Assert.That(search.RootOf(0), Is.Not.Null, "held by what it holds");
+    }
+
+    [Test]
+    public void Older_block_that_only_the_stack_of_another_thread_holds_holds_no_stronger()
+    {
+        var memory = new PlantedMemory { [Stack] = Heap, [Heap] = Heap + 0x100 };
+        HolderSearch search = OlderFirst(memory, older: 1, (Heap, 16), (Heap + 0x100, 16));
+
+        search.AddRange(Stack, Stack + 8, HolderKind.OtherStack);
+        search.Flood();
+
+        Assert.That(Kinds(search, 2), Is.All.EqualTo(HolderKind.OtherStack));
+    }
+
+    [Test]
+    public void Older_memory_of_the_framework_holds_only_what_its_libraries_made([Values] bool isMadeByLibrary, [Values] bool isHeldByProgramToo)
+    {
+        var memory = new PlantedMemory { [Data] = Heap, [Data + 8] = Heap, [Heap] = Heap + 0x100, [Heap + 0x100] = Heap + 0x200 };
+        HolderSearch search = OlderFirst(memory, older: 2, isMadeByLibrary, (Heap, 16), (Heap + 0x100, 16), (Heap + 0x200, 16));
+
+        if (isHeldByProgramToo)
+        {
+            search.AddRange(Data + 8, Data + 16, HolderKind.Global);
+            search.Flood();
+        }
+
+        search.AddRange(Data, Data + 8, HolderKind.Global, isFrameworks: true);
+        search.Flood();
+
+        HolderKind expected = isMadeByLibrary || isHeldByProgramToo ? HolderKind.Global : HolderKind.None;
+        Assert.That(Kinds(search, 3), Is.EqualTo(new[] { HolderKind.Global, expected, expected }));
+    }
+
     private static HolderKind[] Kinds(HolderSearch search, int count) => [.. Enumerable.Range(0, count).Select(search.KindOf)];
 
     private HolderSearch Search(FrozenMemory memory, params (ulong Start, ulong Bytes)[] blocks)
@@ -126,6 +179,20 @@ public sealed class HolderSearchTests
         var words = new FrozenWords(memory);
         _opened.Add(words);
         return new HolderSearch(Nodes(blocks), words, s_none);
+    }
+
+    private HolderSearch OlderFirst(FrozenMemory memory, int older, params (ulong Start, ulong Bytes)[] blocks) =>
+        OlderFirst(memory, older, false, blocks);
+
+    /// <param name="memory">The memory.</param>
+    /// <param name="older">So many of the blocks are older than the scope.</param>
+    /// <param name="isMadeByLibrary">Whether a library of the framework made the others.</param>
+    /// <param name="blocks">By address.</param>
+    private HolderSearch OlderFirst(FrozenMemory memory, int older, bool isMadeByLibrary, params (ulong Start, ulong Bytes)[] blocks)
+    {
+        var words = new FrozenWords(memory);
+        _opened.Add(words);
+        return new HolderSearch(Nodes(blocks), words, s_none) { IsOfScope = node => node >= older, IsFrameworkLibrarys = _ => isMadeByLibrary };
     }
 
     private static NativeNodes Nodes(params (ulong Start, ulong Bytes)[] blocks) =>

@@ -77,7 +77,6 @@ public sealed class InitializeAndCleanup : IDisposable
         if (TestContext.TestName != nameof(Cleanup_leaks_202))
         {
             Memory.Free(_block);
-            _block = 0; // the next block may have its address, and would be held by a stale field
         }
     }
 

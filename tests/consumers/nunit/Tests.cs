@@ -82,7 +82,6 @@ public sealed class SetUpAndTearDown
     public void Free()
     {
         Memory.Free(_block);
-        _block = 0; // the next block may have its address, and would be held by a stale field
         if (TestContext.CurrentContext.Test.Name == nameof(TearDown_leaks_202))
         {
             Memory.Forget(202);

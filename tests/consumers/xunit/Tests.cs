@@ -85,7 +85,6 @@ public sealed class ConstructorAndDispose : IDisposable
         if (!_forgets)
         {
             Memory.Free(_block);
-            _block = 0; // the next block may have its address, and would be held by a stale field
         }
 
         using (_tracker)

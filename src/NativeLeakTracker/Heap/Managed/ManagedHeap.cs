@@ -87,6 +87,12 @@ internal sealed class ManagedHeap : IDisposable
     public void Flood(IEnumerable<ManagedRoot> roots, PointerTargets targets, List<ManagedHolder> found) =>
         _marker.Flood(roots, targets, found);
 
+    /// <summary>
+    /// Until this is called, objects of the classes of a runner of tests are live, and what they refer to is not. Then it is, from the
+    /// next <see cref="Flood"/> on.
+    /// </summary>
+    public void PassTestRunner() => _marker.PassTestRunner();
+
     /// <summary>The first byte of the object, live or dead, that an address lies in; 0: there is none.</summary>
     /// <exception cref="TornCopyException">The objects do not follow each other as they must.</exception>
     public ulong ObjectAt(ulong address) => _starts.Find(address);
@@ -131,9 +137,17 @@ internal sealed class ManagedHeap : IDisposable
     /// The static field of a primitive type that lies at an address: <c>static Cache.s_block</c>; null: there is none. The first
     /// question takes some ten milliseconds.
     /// </summary>
-    public string? StaticAt(ulong address) => _statics.At(address) is { } name ? $"static {name}" : null;
+    public string? StaticAt(ulong address) => StaticAt(address, out _);
 
-    /// <summary>Where types have their static fields of primitive types, by address. Costs as the first <see cref="StaticAt"/>.</summary>
+    /// <inheritdoc cref="StaticAt(ulong)"/>
+    public string? StaticAt(ulong address, out TypeMaker maker)
+    {
+        (ulong type, string name) = _statics.Find(address);
+        maker = type == 0 ? TypeMaker.Program : _tables.At(type).DeclaredBy;
+        return type == 0 ? null : $"static {name}";
+    }
+
+    /// <summary>Where types have their static fields of primitive types, by address. Costs as the first question for a name.</summary>
     public IEnumerable<ulong> StaticStorages() => _statics.Storages();
 
     /// <summary>What keeps the object of a holder alive.</summary>

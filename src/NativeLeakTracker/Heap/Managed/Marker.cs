@@ -16,6 +16,13 @@ internal sealed unsafe class Marker : IDisposable
     private const int FirstDependent = int.MinValue;
     private const int LastRoot = -(1 << 30);
 
+    // Of types that stay as long as this process does. The runtime takes a tenth of a millisecond to tell one's fields.
+    private static readonly System.Collections.Concurrent.ConcurrentDictionary<ulong, AddressFields> s_lasting = new();
+
+    // In such arrays the runtime has the static fields of types that can be unloaded (loaderallocator.cpp). Other users' contents are
+    // no addresses: as numbers these are smaller than any that is calculated with.
+    private const string HomeOfStatics = "System.Double[]";
+
     private readonly HeapImage _image;
     private readonly MethodTables _tables;
     private readonly RuntimeStructures _structures;
@@ -27,6 +34,10 @@ internal sealed unsafe class Marker : IDisposable
     private readonly int* _parents;
     private readonly int _capacity;
     private readonly List<ManagedRoot> _roots = [];
+
+    // Objects of the runner of tests, by their index, as long as nobody goes past them.
+    private readonly Queue<int> _ofTestRunner = new();
+    private bool _passesTestRunner;
 
     private int _next;
     private Dictionary<ulong, int>? _indexes;
@@ -101,6 +112,9 @@ internal sealed unsafe class Marker : IDisposable
             Drain(targets, found);
         }
     }
+
+    /// <inheritdoc cref="ManagedHeap.PassTestRunner"/>
+    public void PassTestRunner() => _passesTestRunner = true;
 
     public bool IsMarked(ulong address)
     {
@@ -191,9 +205,8 @@ internal sealed unsafe class Marker : IDisposable
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Drain(PointerTargets targets, List<ManagedHolder> found)
     {
-        while (_next < Count)
+        while (TryTakeNext(out int index))
         {
-            int index = _next++;
             ulong address = _queue[index];
             int segment = _image.SegmentAt(address);
             byte* start = _image.At(segment, address);
@@ -210,8 +223,14 @@ internal sealed unsafe class Marker : IDisposable
                 throw new TornCopyException("An object is longer than its part of the heap, or none.");
             }
 
-            if (table.IsOwn)
+            if (table.Maker == TypeMaker.Tracker)
             {
+                continue;
+            }
+
+            if (table.Maker == TypeMaker.TestRunner && !_passesTestRunner)
+            {
+                _ofTestRunner.Enqueue(index);
                 continue;
             }
 
@@ -238,10 +257,23 @@ internal sealed unsafe class Marker : IDisposable
             }
             else if (table.ComponentBytes == 1 && (_threadData.Contains(address) || _image.KindOf(segment) == SegmentKind.Pinned))
             {
-                // Static fields of types that can be unloaded lie in such arrays, too; and buffers that native code writes to.
+                // And buffers that native code writes to.
                 LookAtData(start, bytes, index, targets, found);
             }
         }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private bool TryTakeNext(out int index)
+    {
+        if (_next < Count)
+        {
+            index = _next++;
+            return true;
+        }
+
+        index = 0;
+        return _passesTestRunner && _ofTestRunner.TryDequeue(out index);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -303,7 +335,7 @@ internal sealed unsafe class Marker : IDisposable
                 Ask(address, ref table);
                 if (table.Addresses.Has(table.ComponentBytes > 0 ? offset - first : offset))
                 {
-                    found.Add(new ManagedHolder(index, offset, *at));
+                    found.Add(new ManagedHolder(index, offset, *at, table.Maker == TypeMaker.Framework));
                 }
             }
         }
@@ -342,12 +374,25 @@ internal sealed unsafe class Marker : IDisposable
 
     private void Ask(ulong address, ref MethodTable table)
     {
-        if (ReferenceEquals(table.Addresses, AddressFields.NotAsked))
+        if (!ReferenceEquals(table.Addresses, AddressFields.NotAsked))
         {
-            ulong type = table.Address;
-            table.Addresses = IsRuntimesOwn(_structures.Ask(() => _structures.RawTypeName(type)))
-                ? AddressFields.None
-                : AddressFields.Of(_structures.Ask(() => _structures.Fields(address, type)), table.ComponentBytes);
+            return;
+        }
+
+        ulong type = table.Address;
+        if (table.IsLasting && s_lasting.TryGetValue(type, out AddressFields? known))
+        {
+            table.Addresses = known;
+            return;
+        }
+
+        string name = _structures.Ask(() => _structures.RawTypeName(type));
+        table.Addresses = IsRuntimesOwn(name) ? AddressFields.None
+            : name == HomeOfStatics ? AddressFields.EveryElement
+            : AddressFields.Of(_structures.Ask(() => _structures.Fields(address, type)), table.ComponentBytes);
+        if (table.IsLasting)
+        {
+            s_lasting[type] = table.Addresses;
         }
     }
 

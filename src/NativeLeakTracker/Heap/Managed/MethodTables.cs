@@ -13,6 +13,11 @@ internal sealed class MethodTables
     private const uint HasReferences = 0x01000000;
     private const uint IsCollectible = 0x00200000;
 
+    // Of a type without components (methodtable.h of the runtime): generic in any way; a structure, an enumeration or a number.
+    private const uint GenericsMask = 0x30;
+    private const uint CategoryMask = 0x000c0000;
+    private const uint ValueType = 0x00040000;
+
     private const ulong CanonicalIsElsewhere = 1;
     private const int DescriptorHead = sizeof(ulong);
     private const int SeriesBytes = 2 * sizeof(ulong);
@@ -24,7 +29,7 @@ internal sealed class MethodTables
     private readonly FrozenMemory _memory;
     private readonly RuntimeStructures _structures;
     private readonly int _flags, _baseSize, _class, _tableOfClass, _module;
-    private readonly ulong _ownModule;
+    private readonly IReadOnlyDictionary<ulong, TypeMaker> _makers;
     private readonly byte[] _head;
     private readonly Dictionary<ulong, int> _indexes = [];
     private readonly List<ReferenceRun> _runs = [];
@@ -50,7 +55,8 @@ internal sealed class MethodTables
         ObjectArray = Variable("ObjectArrayMethodTable");
         String = Variable("StringMethodTable");
         _module = contract.Field("MethodTable", "Module");
-        _ownModule = memory is FrozenCopy && memory.TryReadWord((ulong)typeof(MethodTables).TypeHandle.Value + (uint)_module, out ulong own) ? own : 0;
+        _makers = memory is FrozenCopy ? TypeMakers.OfThisProcess(type => memory.TryReadWord(type + (uint)_module, out ulong module) ? module : 0)
+            : new Dictionary<ulong, TypeMaker>();
     }
 
     /// <summary>Of what fills gaps between objects.</summary>
@@ -104,7 +110,9 @@ internal sealed class MethodTables
             ComponentBytes = componentBytes,
             HasComponents = (flags & HasComponents) != 0,
             IsFree = address == FreeObject,
-            IsOwn = _ownModule != 0 && BitConverter.ToUInt64(_head, _module) == _ownModule,
+            Maker = MakerOf(flags),
+            DeclaredBy = _makers.GetValueOrDefault(BitConverter.ToUInt64(_head, _module)),
+            IsLasting = _memory is FrozenCopy && (flags & IsCollectible) == 0,
             FirstRun = _runs.Count,
             Addresses = componentBytes is > 0 and < sizeof(ulong) || address == FreeObject ? AddressFields.None : AddressFields.NotAsked,
         };
@@ -129,6 +137,12 @@ internal sealed class MethodTables
         _indexes.Add(address, _count);
         return _count++;
     }
+
+    // Collections and boxes are the framework's, and what is in them is their users'.
+    private TypeMaker MakerOf(uint flags) =>
+        !_makers.TryGetValue(BitConverter.ToUInt64(_head, _module), out TypeMaker maker) ? TypeMaker.Program
+        : maker == TypeMaker.Framework && ((flags & (HasComponents | GenericsMask)) != 0 || (flags & CategoryMask) == ValueType) ? TypeMaker.Program
+        : maker;
 
     // It leads to a class, itself or by the table that it shares it with, and that class leads back.
     private bool IsTable(ulong address)
@@ -254,8 +268,14 @@ internal struct MethodTable
 
     public bool IsFree;
 
-    /// <summary>The tracker's: what its objects know, they do not hold.</summary>
-    public bool IsOwn;
+    /// <summary>Whose what is in its objects is.</summary>
+    public TypeMaker Maker;
+
+    /// <summary>Who wrote it.</summary>
+    public TypeMaker DeclaredBy;
+
+    /// <summary>One of this process, that is never unloaded.</summary>
+    public bool IsLasting;
 
     /// <summary>Where the elements of such an array begin.</summary>
     public uint FirstElement;

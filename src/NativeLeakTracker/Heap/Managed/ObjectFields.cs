@@ -36,8 +36,9 @@ internal sealed unsafe class ObjectFields(HeapImage image, MethodTables tables, 
         return structures.Ask(() => structures.TypeName(type));
     }
 
-    /// <summary>The method table's address; 0: it is no object.</summary>
-    public ulong TypeOf(ulong address) => image.TryReadWord(address, out ulong type) ? type : 0;
+    /// <summary>The method table's address. The runtime's reader is only asked about those that were checked: it trusts what it is given.</summary>
+    /// <exception cref="TornCopyException">It is no object.</exception>
+    public ulong TypeOf(ulong address) => image.TryReadWord(address, out ulong type) ? tables.At(type).Address : throw new TornCopyException("What should be an object is none.");
 
     /// <summary>Whether it is an array or a string; then which element an offset lies in, and where in that.</summary>
     public bool TryFindElement(ulong address, long offset, out long index, out int place)

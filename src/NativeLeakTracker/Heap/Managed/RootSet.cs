@@ -104,6 +104,7 @@ internal sealed class RootSet
 
         if (!_isLoaderAllocator.TryGetValue(table, out bool isLoaderAllocator))
         {
+            table = _tables.At(table).Address;
             isLoaderAllocator = _structures.Ask(() => _structures.RawTypeName(table)) == LoaderAllocator;
             _isLoaderAllocator.Add(table, isLoaderAllocator);
         }

@@ -41,12 +41,10 @@ internal sealed unsafe class RuntimeStructures : IDisposable
             FinalizerQueue = Bind<Func<(ulong, ulong)[]>>(nameof(FinalizerQueue));
             Threads = Bind<Func<(ulong, int, int)[]>>(nameof(Threads));
             Modules = Bind<Func<ulong[]>>(nameof(Modules));
-            TypesOf = Bind<Func<ulong, ulong[]>>(nameof(TypesOf));
             LoaderAllocatorHandle = Bind<Func<ulong, ulong>>(nameof(LoaderAllocatorHandle));
             TypeName = Bind<Func<ulong, string>>(nameof(TypeName));
             FullTypeName = Bind<Func<ulong, string>>(nameof(FullTypeName));
             RawTypeName = Bind<Func<ulong, string>>(nameof(RawTypeName));
-            ModulePath = Bind<Func<ulong, string>>(nameof(ModulePath));
             Fields = Bind<Func<ulong, ulong, (int, int, int, string)[]>>(nameof(Fields));
             StaticFields = Bind<Func<ulong, (int, bool, bool, string)[]>>(nameof(StaticFields));
             MethodNames = Bind<Func<ulong, string[]>>(nameof(MethodNames));
@@ -88,12 +86,6 @@ internal sealed unsafe class RuntimeStructures : IDisposable
 
     /// <summary>The runtime's structures of modules.</summary>
     public Func<ulong[]> Modules { get; }
-
-    /// <summary>The file of a module.</summary>
-    public Func<ulong, string> ModulePath { get; }
-
-    /// <summary>The types that a module defines.</summary>
-    public Func<ulong, ulong[]> TypesOf { get; }
 
     /// <summary>The handle of what keeps a collectible type's assembly loaded; else 0.</summary>
     public Func<ulong, ulong> LoaderAllocatorHandle { get; }

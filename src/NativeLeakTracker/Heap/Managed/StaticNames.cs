@@ -7,13 +7,17 @@ namespace NativeLeaks.Heap.Managed;
 internal sealed class StaticNames
 {
     private const int MaxTypes = 1 << 22;
+
+    // More than any type has. Far behind the nearest there is something else, and it takes the runtime long to say so.
+    private const ulong MaxStaticBytes = 1 << 16;
+    private const int MaxMaps = 1 << 16;
     private const ulong IsLastOfBucket = 1;
     private const ulong IsNoMethodTable = 2;
     private const int TlsOffsetBits = 24;
 
     private readonly FrozenPages _memory;
     private readonly RuntimeStructures _structures;
-    private readonly RuntimeContract _contract;
+    private readonly Places _at;
     private readonly Dictionary<ulong, (int Offset, bool IsThreads, bool IsReference, string Name)[]> _fields = [];
 
     private ulong[]? _starts;
@@ -24,7 +28,7 @@ internal sealed class StaticNames
     {
         _memory = new FrozenPages(memory);
         _structures = structures;
-        _contract = structures.Contract;
+        _at = new Places(structures.Contract);
     }
 
     /// <summary>Where types have their static fields of primitive types, by address.</summary>
@@ -35,14 +39,17 @@ internal sealed class StaticNames
     }
 
     /// <summary><c>Namespace.Type.Field</c>; null: there is no static field that is known.</summary>
-    public string? At(ulong address)
+    public string? At(ulong address) => Find(address) is { Type: not 0 } found ? found.Name : null;
+
+    /// <summary>The same with the type that declares it; 0: there is none.</summary>
+    public (ulong Type, string Name) Find(ulong address)
     {
         ReadOnce();
         int index = Array.BinarySearch(_starts!, address);
         index = index >= 0 ? index : ~index - 1;
-        if (index < 0)
+        if (index < 0 || address - _starts![index] > MaxStaticBytes)
         {
-            return null;
+            return default;
         }
 
         // Types of which one has nothing there may have the same place.
@@ -56,11 +63,11 @@ internal sealed class StaticNames
         {
             if (NameOf(_owners[index] & ~1UL, address - start, isThreads: false, (_owners[index] & 1) != 0) is { } name)
             {
-                return name;
+                return (_owners[index] & ~1UL, name);
             }
         }
 
-        return null;
+        return default;
     }
 
     /// <summary><c>Namespace.Type.Field</c> of a field that has a value for each thread.</summary>
@@ -115,53 +122,42 @@ internal sealed class StaticNames
     // In front of a type's auxiliary data stands where its static fields are, if it has some, and as a check the type itself.
     private void Read(ulong type, List<(ulong, ulong)> places, Dictionary<uint, (ulong, bool)> threads)
     {
-        int statics = _contract.Field("DynamicStaticsInfo", "!");
-        if (!_memory.TryRead(type + (uint)_contract.Field("MethodTable", "AuxiliaryData"), out ulong auxiliary)
+        if (!_memory.TryRead(type + _at.AuxiliaryOfType, out ulong auxiliary)
             || !_memory.TryRead(auxiliary - sizeof(ulong), out ulong owner) || owner != type)
         {
             return;
         }
 
-        ulong info = auxiliary - (uint)statics;
-        ulong mask = _contract.Global("StaticsPointerMask");
-        if (_memory.TryRead(info + (uint)_contract.Field("DynamicStaticsInfo", "GCStatics"), out ulong references) && (references & mask) != 0)
+        ulong info = auxiliary - _at.StaticsBytes;
+        if (_memory.TryRead(info + _at.References, out ulong references) && (references & _at.PointerMask) != 0)
         {
-            places.Add((references & mask, type | 1));
+            places.Add((references & _at.PointerMask, type | 1));
         }
 
-        if (_memory.TryRead(info + (uint)_contract.Field("DynamicStaticsInfo", "NonGCStatics"), out ulong others) && (others & mask) != 0)
+        if (_memory.TryRead(info + _at.Others, out ulong others) && (others & _at.PointerMask) != 0)
         {
-            places.Add((others & mask, type));
+            places.Add((others & _at.PointerMask, type));
         }
 
         if (HasThreadStatics(type))
         {
-            ulong threadInfo = auxiliary - (uint)_contract.Field("ThreadStaticsInfo", "!");
-            AddThreadOwner(threadInfo + (uint)_contract.Field("ThreadStaticsInfo", "GCTlsIndex"), type, true, threads);
-            AddThreadOwner(threadInfo + (uint)_contract.Field("ThreadStaticsInfo", "NonGCTlsIndex"), type, false, threads);
+            ulong threadInfo = auxiliary - _at.ThreadStaticsBytes;
+            AddThreadOwner(threadInfo + _at.ThreadReferences, type, true, threads);
+            AddThreadOwner(threadInfo + _at.ThreadOthers, type, false, threads);
         }
     }
 
-    private bool HasThreadStatics(ulong type)
-    {
-        int place = _contract.Field("MethodTable", "EEClassOrCanonMT");
-        if (!_memory.TryRead(type + (uint)place, out ulong owner)
-            || ((owner & 1) != 0 && !_memory.TryRead((owner & ~1UL) + (uint)place, out owner)))
-        {
-            return false;
-        }
-
-        return _memory.TryRead(owner + (uint)_contract.Field("EEClass", "NumThreadStaticFields"), out ushort count) && count != 0;
-    }
+    private bool HasThreadStatics(ulong type) =>
+        _memory.TryRead(type + _at.ClassOfType, out ulong owner)
+        && ((owner & 1) == 0 || _memory.TryRead((owner & ~1UL) + _at.ClassOfType, out owner))
+        && _memory.TryRead(owner + _at.ThreadStaticsOfClass, out ushort count) && count != 0;
 
     // Eight bits say in which of a thread's arrays, and the others which element of it; the array of types that stay is number 0.
     private void AddThreadOwner(ulong address, ulong type, bool isReferences, Dictionary<uint, (ulong, bool)> threads)
     {
-        uint unused = (uint)_contract.Global("NumberOfTlsOffsetsNotUsedInNoncollectibleArray");
-        if (_memory.TryRead(address, out uint index)
-            && index >> TlsOffsetBits == 0 && index >= unused && index != 0)
+        if (_memory.TryRead(address, out uint index) && index >> TlsOffsetBits == 0 && index >= _at.UnusedElements && index != 0)
         {
-            threads[index - unused] = (type, isReferences);
+            threads[index - _at.UnusedElements] = (type, isReferences);
         }
     }
 
@@ -170,11 +166,35 @@ internal sealed class StaticNames
         HashSet<ulong> types = [];
         foreach (ulong module in _structures.Ask(_structures.Modules))
         {
-            types.UnionWith(_structures.Ask(() => _structures.TypesOf(module)));
+            AddDefined(module, types);
             AddConstructed(module, types);
         }
 
         return types;
+    }
+
+    // The types that a module defines stand in tables that are linked, each in the place that its number in the metadata gives it.
+    private void AddDefined(ulong module, HashSet<ulong> types)
+    {
+        ulong map = module + _at.DefinedOfModule;
+        for (int maps = 0; map != 0 && maps < MaxMaps; maps++)
+        {
+            if (!_memory.TryRead(map + _at.TableOfMap, out ulong table) || !_memory.TryRead(map + _at.CountOfMap, out uint count)
+                || !_memory.TryRead(map + _at.FlagsOfMap, out ulong flags) || count > MaxTypes)
+            {
+                return;
+            }
+
+            for (ulong i = 0; i < count && _memory.TryRead(table + (i * sizeof(ulong)), out ulong type); i++)
+            {
+                if ((type & ~flags) != 0)
+                {
+                    types.Add(type & ~flags);
+                }
+            }
+
+            map = _memory.TryRead(map + _at.NextOfMap, out ulong next) ? next : 0;
+        }
     }
 
     /*
@@ -184,9 +204,8 @@ internal sealed class StaticNames
     private void AddConstructed(ulong module, HashSet<ulong> types)
     {
         const int Length = 0, Next = 1, Special = 3;
-        int value = _contract.Field("EETypeHashTable", "VolatileEntryValue"), next = _contract.Field("EETypeHashTable", "VolatileEntryNextEntry");
-        if (!_memory.TryRead(module + (uint)_contract.Field("Module", "AvailableTypeParams"), out ulong table) || table == 0
-            || !_memory.TryRead(table + (uint)_contract.Field("EETypeHashTable", "Buckets"), out ulong buckets))
+        if (!_memory.TryRead(module + _at.ConstructedOfModule, out ulong table) || table == 0
+            || !_memory.TryRead(table + _at.BucketsOfTable, out ulong buckets))
         {
             return;
         }
@@ -202,7 +221,7 @@ internal sealed class StaticNames
                 }
 
                 while (entry != 0 && (entry & IsLastOfBucket) == 0 && seen.Add(entry) && seen.Count < MaxTypes
-                    && _memory.TryRead(entry + (uint)value, out ulong type))
+                    && _memory.TryRead(entry + _at.TypeOfEntry, out ulong type))
                 {
                     type &= ~1UL;
                     if (type != 0 && (type & IsNoMethodTable) == 0)
@@ -210,7 +229,7 @@ internal sealed class StaticNames
                         types.Add(type);
                     }
 
-                    if (!_memory.TryRead(entry + (uint)next, out entry))
+                    if (!_memory.TryRead(entry + _at.NextOfEntry, out entry))
                     {
                         return;
                     }
@@ -222,5 +241,32 @@ internal sealed class StaticNames
                 return;
             }
         }
+    }
+
+    /// <summary>Where in the runtime's structures the fields are that lead to static fields.</summary>
+    private sealed class Places(RuntimeContract contract)
+    {
+        public readonly ulong PointerMask = contract.Global("StaticsPointerMask");
+        public readonly uint UnusedElements = (uint)contract.Global("NumberOfTlsOffsetsNotUsedInNoncollectibleArray");
+        public readonly uint AuxiliaryOfType = Field(contract, "MethodTable", "AuxiliaryData");
+        public readonly uint ClassOfType = Field(contract, "MethodTable", "EEClassOrCanonMT");
+        public readonly uint ThreadStaticsOfClass = Field(contract, "EEClass", "NumThreadStaticFields");
+        public readonly uint StaticsBytes = Field(contract, "DynamicStaticsInfo", "!");
+        public readonly uint References = Field(contract, "DynamicStaticsInfo", "GCStatics");
+        public readonly uint Others = Field(contract, "DynamicStaticsInfo", "NonGCStatics");
+        public readonly uint ThreadStaticsBytes = Field(contract, "ThreadStaticsInfo", "!");
+        public readonly uint ThreadReferences = Field(contract, "ThreadStaticsInfo", "GCTlsIndex");
+        public readonly uint ThreadOthers = Field(contract, "ThreadStaticsInfo", "NonGCTlsIndex");
+        public readonly uint DefinedOfModule = Field(contract, "Module", "TypeDefToMethodTableMap");
+        public readonly uint TableOfMap = Field(contract, "ModuleLookupMap", "TableData");
+        public readonly uint NextOfMap = Field(contract, "ModuleLookupMap", "Next");
+        public readonly uint CountOfMap = Field(contract, "ModuleLookupMap", "Count");
+        public readonly uint FlagsOfMap = Field(contract, "ModuleLookupMap", "SupportedFlagsMask");
+        public readonly uint ConstructedOfModule = Field(contract, "Module", "AvailableTypeParams");
+        public readonly uint BucketsOfTable = Field(contract, "EETypeHashTable", "Buckets");
+        public readonly uint TypeOfEntry = Field(contract, "EETypeHashTable", "VolatileEntryValue");
+        public readonly uint NextOfEntry = Field(contract, "EETypeHashTable", "VolatileEntryNextEntry");
+
+        private static uint Field(RuntimeContract contract, string type, string field) => (uint)contract.Field(type, field);
     }
 }
