@@ -34,6 +34,7 @@ internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, Address
     private readonly bool[] _isAside = new bool[nodes.Count];
     private readonly bool[] _isSwept = new bool[nodes.Count];
     private readonly bool[] _isFrameworks = new bool[nodes.Count];
+    private readonly bool[] _isThroughScope = new bool[nodes.Count];
     private List<int> _reached = [];
 
     /// <summary>What holds a node.</summary>
@@ -95,7 +96,7 @@ internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, Address
         if (_targets.MayBe(pointer) && _targets.Find(pointer) is >= 0 and var node && _kinds[node] < root.Kind && !_isAside[node])
         {
             _roots.Add(root);
-            Reach(node, root.Kind, root.IsFrameworks && !IsOfScope(node), new Link(~(_roots.Count - 1), root.Address));
+            Reach(node, root.Kind, root.IsFrameworks && !IsOfScope(node), isThroughScope: false, new Link(~(_roots.Count - 1), root.Address));
         }
     }
 
@@ -171,7 +172,8 @@ internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, Address
     public Func<int, bool> IsFrameworkLibrarys { get; init; } = static _ => false;
 
     /*
-     * What was made in the scope, and is held by a block from before it, is held by that, whatever holds the older block.
+     * What was made in the scope, and is held by a block from before it, is held by that, whatever holds the older block; unless
+     * that is a block of the scope.
      *
      * But addresses are used again, and of older memory nobody knows which of its words are still meant: one that was written long ago
      * may point to a block of today. Most such words are in the framework's own structures (ICU's, OpenSSL's), for these are in every
@@ -187,7 +189,7 @@ internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, Address
             return HolderKind.None;
         }
 
-        return IsOfScope(target) && _nodes.KindOf(node) != NativeNodeKind.Mapping && kind is > HolderKind.OtherStack and < HolderKind.OlderMemory
+        return IsOfScope(target) && !_isThroughScope[node] && _nodes.KindOf(node) != NativeNodeKind.Mapping && kind is > HolderKind.OtherStack and < HolderKind.OlderMemory
             ? HolderKind.OlderMemory
             : kind;
     }
@@ -196,10 +198,11 @@ internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, Address
     private bool IsHeldElsewhere(int node, HolderKind held) =>
         held == HolderKind.OlderMemory && _kinds[node] != HolderKind.None && !IsOfScope(node);
 
-    private void Reach(int node, HolderKind kind, bool isFrameworks, Link link)
+    private void Reach(int node, HolderKind kind, bool isFrameworks, bool isThroughScope, Link link)
     {
         _kinds[node] = kind;
         _isFrameworks[node] = isFrameworks;
+        _isThroughScope[node] = isThroughScope;
         _links[node] = link;
         _reached.Add(node);
     }
@@ -263,7 +266,7 @@ internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, Address
                 if (search._kinds[target] < held && !search.IsHeldElsewhere(target, held))
                 {
                     search.Reach(
-                        target, held, search._isFrameworks[_node] && !isOfScope, new Link(_node, address + ((ulong)i * sizeof(ulong))));
+                        target, held, search._isFrameworks[_node] && !isOfScope, !_isOlder || search._isThroughScope[_node], new Link(_node, address + ((ulong)i * sizeof(ulong))));
                 }
             }
         }

@@ -142,6 +142,19 @@ public sealed class HolderSearchTests
     }
 
     [Test]
+    public void Older_block_that_only_a_block_of_the_scope_holds_holds_no_stronger()
+    {
+        var memory = new PlantedMemory { [Stack] = Heap + 0x100, [Heap + 0x100] = Heap, [Heap] = Heap + 0x100, [Heap + 8] = Heap + 0x200 };
+        HolderSearch search = OlderFirst(memory, older: 1, (Heap, 16), (Heap + 0x100, 16), (Heap + 0x200, 16));
+
+        search.AddRange(Stack, Stack + 8, HolderKind.Stack);
+        search.Flood();
+
+        Assert.That(Kinds(search, 3), Is.All.EqualTo(HolderKind.Stack));
+        Assert.That(search.RootOf(1), Is.Not.Null, "held by what it holds");
+    }
+
+    [Test]
     public void Older_block_that_only_the_stack_of_another_thread_holds_holds_no_stronger()
     {
         var memory = new PlantedMemory { [Stack] = Heap, [Heap] = Heap + 0x100 };

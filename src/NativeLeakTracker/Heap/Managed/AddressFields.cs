@@ -9,9 +9,6 @@ internal sealed class AddressFields
     /// <summary>Nobody has asked yet.</summary>
     public static readonly AddressFields NotAsked = new([], 0);
 
-    /// <summary>Each word of an array may be one.</summary>
-    public static readonly AddressFields EveryElement = new([(0, sizeof(ulong))], sizeof(ulong));
-
     private readonly (int Start, int End)[] _places;
     private readonly long _elementBytes;
 

@@ -36,7 +36,7 @@ internal sealed class ManagedHeap : IDisposable
                 Roots = roots.Roots;
                 _pinned = roots.Pinned;
                 Ranges = [.. structures.Ask(structures.Reserved).Select(static r => new AddressRange(r.Start, r.End))];
-                _marker = new Marker(_image, _tables, structures, roots.Dependents, roots.ThreadData);
+                _marker = new Marker(_image, _tables, structures, roots.Dependents, roots.StaticData, roots.LoaderAllocators);
                 _fields = new ObjectFields(_image, _tables, structures);
                 _statics = new StaticNames(memory, structures);
                 _paths = new HolderPaths(memory, _marker, _fields, _statics, structures);

@@ -39,5 +39,5 @@ internal readonly record struct ManagedRoot(RootKind Kind, ulong Object, ulong S
 /// <param name="Index">Of the object, in the order in which objects were found live.</param>
 /// <param name="Offset">Of the word, from the object's first byte.</param>
 /// <param name="Pointer">Its value.</param>
-/// <param name="IsFrameworks">Whether the object is of a class of the framework's; not of a collection or box, whose contents are the program's.</param>
+/// <param name="IsFrameworks">Whether it is an object of the framework's own, or a container that such an object, or a static field, has.</param>
 internal readonly record struct ManagedHolder(int Index, long Offset, ulong Pointer, bool IsFrameworks = false);

@@ -15,19 +15,17 @@ internal sealed unsafe class Marker : IDisposable
     private const uint ArrayHead = 2 * sizeof(ulong);
     private const int FirstDependent = int.MinValue;
     private const int LastRoot = -(1 << 30);
+    private const int MaxWay = 64;
 
     // Of types that stay as long as this process does. The runtime takes a tenth of a millisecond to tell one's fields.
     private static readonly System.Collections.Concurrent.ConcurrentDictionary<ulong, AddressFields> s_lasting = new();
-
-    // In such arrays the runtime has the static fields of types that can be unloaded (loaderallocator.cpp). Other users' contents are
-    // no addresses: as numbers these are smaller than any that is calculated with.
-    private const string HomeOfStatics = "System.Double[]";
 
     private readonly HeapImage _image;
     private readonly MethodTables _tables;
     private readonly RuntimeStructures _structures;
     private readonly (ulong Primary, ulong Second)[] _dependents;
-    private readonly HashSet<ulong> _threadData;
+    private readonly HashSet<ulong> _staticData;
+    private readonly HashSet<ulong> _loaderAllocators;
     private readonly NativeBuffer _markBuffer, _queueBuffer, _parentBuffer;
     private readonly ulong* _marks;
     private readonly ulong* _queue;
@@ -46,19 +44,22 @@ internal sealed unsafe class Marker : IDisposable
     /// <param name="tables">Its types.</param>
     /// <param name="structures">Tells which fields are addresses.</param>
     /// <param name="dependents">The second object of each lives as long as the first.</param>
-    /// <param name="threadData">Arrays of bytes in which threads have their values of static fields.</param>
+    /// <param name="staticData">Arrays of bytes in which threads have their values of static fields.</param>
+    /// <param name="loaderAllocators">Objects that hold the static fields of types that can be unloaded.</param>
     public Marker(
         HeapImage image,
         MethodTables tables,
         RuntimeStructures structures,
         (ulong Primary, ulong Second)[] dependents,
-        HashSet<ulong> threadData)
+        HashSet<ulong> staticData,
+        HashSet<ulong> loaderAllocators)
     {
         _image = image;
         _tables = tables;
         _structures = structures;
         _dependents = dependents;
-        _threadData = threadData;
+        _staticData = staticData;
+        _loaderAllocators = loaderAllocators;
         _capacity = (int)Math.Min((image.Bytes / 24) + 1, 1 << 30);
         _markBuffer = new NativeBuffer((image.Bytes / 64) + sizeof(ulong));
         _queueBuffer = new NativeBuffer((ulong)_capacity * sizeof(ulong));
@@ -223,15 +224,20 @@ internal sealed unsafe class Marker : IDisposable
                 throw new TornCopyException("An object is longer than its part of the heap, or none.");
             }
 
-            if (table.Maker == TypeMaker.Tracker)
+            if (table.DeclaredBy == TypeMaker.Tracker)
             {
                 continue;
             }
 
-            if (table.Maker == TypeMaker.TestRunner && !_passesTestRunner)
+            if (table.DeclaredBy == TypeMaker.TestRunner && !_passesTestRunner)
             {
                 _ofTestRunner.Enqueue(index);
                 continue;
+            }
+
+            if (table.Address == _tables.ObjectArray && _parents[index] >= 0 && _loaderAllocators.Contains(_queue[_parents[index]]))
+            {
+                AddStaticData(start, bytes);
             }
 
             if (table.Runs > 0)
@@ -249,17 +255,32 @@ internal sealed unsafe class Marker : IDisposable
             if (table.LoaderAllocator != 0)
             {
                 Push(table.LoaderAllocator, index);
+                _loaderAllocators.Add(table.LoaderAllocator);
             }
 
-            if (!ReferenceEquals(table.Addresses, AddressFields.None))
+            if (table is { HasComponents: true, Runs: 0 } && _staticData.Contains(address))
+            {
+                LookAtData(start, bytes, index, targets, found);
+            }
+            else if (!ReferenceEquals(table.Addresses, AddressFields.None))
             {
                 Look(address, start, bytes, ref table, index, targets, found);
             }
-            else if (table.ComponentBytes == 1 && (_threadData.Contains(address) || _image.KindOf(segment) == SegmentKind.Pinned))
+            else if (table.ComponentBytes == 1 && _image.KindOf(segment) == SegmentKind.Pinned)
             {
-                // And buffers that native code writes to.
+                // A buffer that native code writes to.
                 LookAtData(start, bytes, index, targets, found);
             }
+        }
+    }
+
+    // A loader allocator has the static fields of types that can be unloaded in arrays that it holds in an array: references in
+    // arrays of objects, others in arrays of numbers (loaderallocator.cpp).
+    private void AddStaticData(byte* start, ulong bytes)
+    {
+        for (var at = (ulong*)(start + ArrayHead); at < (ulong*)(start + bytes - sizeof(ulong)); at++)
+        {
+            _staticData.Add(*at);
         }
     }
 
@@ -335,7 +356,7 @@ internal sealed unsafe class Marker : IDisposable
                 Ask(address, ref table);
                 if (table.Addresses.Has(table.ComponentBytes > 0 ? offset - first : offset))
                 {
-                    found.Add(new ManagedHolder(index, offset, *at, table.Maker == TypeMaker.Framework));
+                    found.Add(new ManagedHolder(index, offset, *at, IsFrameworks(index)));
                 }
             }
         }
@@ -372,6 +393,25 @@ internal sealed unsafe class Marker : IDisposable
         }
     }
 
+    // What is in the framework's containers is that of the object which has the container. Where that is a static field, of which the type is not
+    // known here, nearly always the framework's.
+    private bool IsFrameworks(int index)
+    {
+        for (int steps = 0; index >= 0 && steps < MaxWay; steps++)
+        {
+            ulong address = _queue[index];
+            ref MethodTable table = ref _tables.At(*(ulong*)_image.At(_image.SegmentAt(address), address));
+            if (table.DeclaredBy != TypeMaker.Framework || !table.IsContainer)
+            {
+                return table.DeclaredBy == TypeMaker.Framework;
+            }
+
+            index = _parents[index];
+        }
+
+        return true;
+    }
+
     private void Ask(ulong address, ref MethodTable table)
     {
         if (!ReferenceEquals(table.Addresses, AddressFields.NotAsked))
@@ -386,9 +426,8 @@ internal sealed unsafe class Marker : IDisposable
             return;
         }
 
-        string name = _structures.Ask(() => _structures.RawTypeName(type));
-        table.Addresses = IsRuntimesOwn(name) ? AddressFields.None
-            : name == HomeOfStatics ? AddressFields.EveryElement
+        table.Addresses = IsRuntimesOwn(_structures.Ask(() => _structures.RawTypeName(type)))
+            ? AddressFields.None
             : AddressFields.Of(_structures.Ask(() => _structures.Fields(address, type)), table.ComponentBytes);
         if (table.IsLasting)
         {

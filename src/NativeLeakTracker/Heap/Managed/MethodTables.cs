@@ -110,7 +110,7 @@ internal sealed class MethodTables
             ComponentBytes = componentBytes,
             HasComponents = (flags & HasComponents) != 0,
             IsFree = address == FreeObject,
-            Maker = MakerOf(flags),
+            IsContainer = (flags & (HasComponents | GenericsMask)) != 0 || (flags & CategoryMask) == ValueType,
             DeclaredBy = _makers.GetValueOrDefault(BitConverter.ToUInt64(_head, _module)),
             IsLasting = _memory is FrozenCopy && (flags & IsCollectible) == 0,
             FirstRun = _runs.Count,
@@ -137,12 +137,6 @@ internal sealed class MethodTables
         _indexes.Add(address, _count);
         return _count++;
     }
-
-    // Collections and boxes are the framework's, and what is in them is their users'.
-    private TypeMaker MakerOf(uint flags) =>
-        !_makers.TryGetValue(BitConverter.ToUInt64(_head, _module), out TypeMaker maker) ? TypeMaker.Program
-        : maker == TypeMaker.Framework && ((flags & (HasComponents | GenericsMask)) != 0 || (flags & CategoryMask) == ValueType) ? TypeMaker.Program
-        : maker;
 
     // It leads to a class, itself or by the table that it shares it with, and that class leads back.
     private bool IsTable(ulong address)
@@ -268,8 +262,8 @@ internal struct MethodTable
 
     public bool IsFree;
 
-    /// <summary>Whose what is in its objects is.</summary>
-    public TypeMaker Maker;
+    /// <summary>An array, a generic type such as a collection, or a box: what is in it is its user's.</summary>
+    public bool IsContainer;
 
     /// <summary>Who wrote it.</summary>
     public TypeMaker DeclaredBy;

@@ -37,7 +37,10 @@ internal sealed class RootSet
     public HashSet<ulong> Pinned { get; } = [];
 
     /// <summary>Arrays of bytes in which threads have their values of static fields that are no references.</summary>
-    public HashSet<ulong> ThreadData { get; } = [];
+    public HashSet<ulong> StaticData { get; } = [];
+
+    /// <summary>Objects that hold the static fields of types that can be unloaded.</summary>
+    public HashSet<ulong> LoaderAllocators { get; } = [];
 
     private void AddHandles()
     {
@@ -109,6 +112,11 @@ internal sealed class RootSet
             _isLoaderAllocator.Add(table, isLoaderAllocator);
         }
 
+        if (isLoaderAllocator)
+        {
+            LoaderAllocators.Add(address);
+        }
+
         return isLoaderAllocator;
     }
 
@@ -138,7 +146,7 @@ internal sealed class RootSet
             {
                 if (_image.TryReadWord(array + firstElement + (i * sizeof(ulong)), out ulong element) && element != 0)
                 {
-                    ThreadData.Add(element);
+                    StaticData.Add(element);
                 }
             }
         }
