@@ -102,7 +102,7 @@ internal sealed class HeldMemory
     }
 
     private static bool IsFrameworks(string path) =>
-        ModuleRoles.IsFrameworkLibrary(path) || ModuleRoles.OfNative(path) is ModuleRole.CRuntime or ModuleRole.Framework;
+        ModuleRoles.IsFrameworkLibrary(path) || ModuleRoles.OfNative(path) != ModuleRole.Other;
 
     private bool IsOfScope(int node) => _nodes.KindOf(node) == NativeNodeKind.Block && _scope.IsInScope(_nodes.BlockOf(node).Epoch);
 
@@ -323,11 +323,10 @@ internal sealed class HeldMemory
             AddressRange stack = thread.Thread.IsCaller && thread.Stack.Contains(_scope.AskedFrom)
                 ? thread.Stack with { Start = _scope.AskedFrom }
                 : thread.Stack;
-            HolderKind kind = thread.Thread.IsCaller ? HolderKind.Stack : HolderKind.OtherStack;
-            _search.AddRange(stack.Start, stack.End, kind, thread.Thread.Id);
+            _search.AddRange(stack.Start, stack.End, HolderKind.StackWord, thread.Thread.Id);
             List<ManagedRoot> objects = ObjectsIn(stack, RootKind.Stack, thread.Thread.Id);
             _onStacks.UnionWith(objects.Select(static o => o.Object));
-            HoldManaged(objects, kind);
+            HoldManaged(objects, thread.Thread.IsCaller ? HolderKind.Stack : HolderKind.StackWord);
             if (!thread.Thread.IsCaller)
             {
                 HoldRegisters(thread.Thread);
@@ -342,11 +341,11 @@ internal sealed class HeldMemory
         for (int register = 0; register < thread.Registers.Count; register++)
         {
             ulong value = thread.Registers[register];
-            _search.Add(value, new HolderRoot(HolderKind.OtherStack, (ulong)register, thread.Id) { IsRegister = true });
+            _search.Add(value, new HolderRoot(HolderKind.StackWord, (ulong)register, thread.Id) { IsRegister = true });
             if (_heap.IsInHeap(value) && _heap.ObjectAt(value) is not 0 and var found)
             {
                 _onStacks.Add(found);
-                HoldManaged([new ManagedRoot(RootKind.Stack, found, 0, thread.Id)], HolderKind.OtherStack);
+                HoldManaged([new ManagedRoot(RootKind.Stack, found, 0, thread.Id)], HolderKind.StackWord);
             }
         }
     }

@@ -6,10 +6,13 @@ internal enum HolderKind
     /// <summary>Nothing points to it or into it.</summary>
     None,
 
-    /// <summary>A word of the stack of another thread than the one that asks, or a register: much there is no longer meant.</summary>
-    OtherStack,
+    /// <summary>Memory from before the recording, whose words may be stale, and that no static field or global of the program holds.</summary>
+    DoubtfulMemory,
 
-    /// <summary>A word of the stack of the thread that asks.</summary>
+    /// <summary>A word of a stack, or a register, or an object that another thread's stack refers to: much there is no longer meant.</summary>
+    StackWord,
+
+    /// <summary>An object that the stack of the asking thread refers to.</summary>
     Stack,
 
     /// <summary>An object that waits for its finalizer.</summary>
@@ -47,7 +50,7 @@ internal static class HolderKinds
     /// <summary>Of <c>undisposed</c>: by what.</summary>
     public static string? How(this HolderKind kind) => kind switch
     {
-        HolderKind.Stack or HolderKind.OtherStack => "stack",
+        HolderKind.Stack or HolderKind.StackWord => "stack",
         HolderKind.FinalizerQueue => "finalizer",
         HolderKind.Handle => "handle",
         HolderKind.ThreadStorage => "thread",

@@ -35,6 +35,7 @@ internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, Address
     private readonly bool[] _isSwept = new bool[nodes.Count];
     private readonly bool[] _isFrameworks = new bool[nodes.Count];
     private readonly bool[] _isThroughScope = new bool[nodes.Count];
+    private readonly bool[] _isThroughUnrecorded = new bool[nodes.Count];
     private List<int> _reached = [];
 
     /// <summary>What holds a node.</summary>
@@ -175,21 +176,28 @@ internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, Address
      * What was made in the scope, and is held by a block from before it, is held by that, whatever holds the older block; unless
      * that is a block of the scope.
      *
-     * But addresses are used again, and of older memory nobody knows which of its words are still meant: one that was written long ago
-     * may point to a block of today. Most such words are in the framework's own structures (ICU's, OpenSSL's), for these are in every
-     * process, and to them no program hands blocks of its own to keep. And what was there before the recording, and is known by
-     * nothing but a word on the stack of another thread, may be anybody's.
+     * But addresses are used again, and of memory from before the recording nobody knows which words are still meant: one that was written
+     * long ago may point to a block of today. Most such words are in the framework's own structures (ICU's, OpenSSL's), for these are in
+     * every process, and to them no program hands blocks of its own to keep. Such memory keeps only what the program's own static fields and
+     * globals lead to by it.
      */
     private HolderKind KindHeldByOlder(int node, HolderKind kind, int target)
     {
-        bool isRecorded = _nodes.KindOf(target) == NativeNodeKind.Block;
-        if (isRecorded && ((_isFrameworks[node] && !IsFrameworkLibrarys(target)) ||
-            (kind == HolderKind.OtherStack && _nodes.KindOf(node) == NativeNodeKind.OlderBlock)))
+        if (_nodes.KindOf(target) == NativeNodeKind.Block)
         {
-            return HolderKind.None;
+            if (_isFrameworks[node] && !IsFrameworkLibrarys(target))
+            {
+                return HolderKind.None;
+            }
+
+            if (_isThroughUnrecorded[node] && kind < HolderKind.Global)
+            {
+                return HolderKind.DoubtfulMemory;
+            }
         }
 
-        return IsOfScope(target) && !_isThroughScope[node] && _nodes.KindOf(node) != NativeNodeKind.Mapping && kind is > HolderKind.OtherStack and < HolderKind.OlderMemory
+        return IsOfScope(target) && !_isThroughScope[node] && _nodes.KindOf(node) != NativeNodeKind.Mapping &&
+            kind is > HolderKind.StackWord and < HolderKind.OlderMemory
             ? HolderKind.OlderMemory
             : kind;
     }
@@ -203,6 +211,8 @@ internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, Address
         _kinds[node] = kind;
         _isFrameworks[node] = isFrameworks;
         _isThroughScope[node] = isThroughScope;
+        _isThroughUnrecorded[node] = _nodes.KindOf(node) == NativeNodeKind.OlderBlock ||
+            (link.Node >= 0 && !IsOfScope(link.Node) && _isThroughUnrecorded[link.Node]);
         _links[node] = link;
         _reached.Add(node);
     }

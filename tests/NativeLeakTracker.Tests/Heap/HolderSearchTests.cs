@@ -155,15 +155,15 @@ public sealed class HolderSearchTests
     }
 
     [Test]
-    public void Older_block_that_only_the_stack_of_another_thread_holds_holds_no_stronger()
+    public void Older_block_that_only_a_word_of_a_stack_holds_holds_no_stronger()
     {
         var memory = new PlantedMemory { [Stack] = Heap, [Heap] = Heap + 0x100 };
         HolderSearch search = OlderFirst(memory, older: 1, (Heap, 16), (Heap + 0x100, 16));
 
-        search.AddRange(Stack, Stack + 8, HolderKind.OtherStack);
+        search.AddRange(Stack, Stack + 8, HolderKind.StackWord);
         search.Flood();
 
-        Assert.That(Kinds(search, 2), Is.All.EqualTo(HolderKind.OtherStack));
+        Assert.That(Kinds(search, 2), Is.All.EqualTo(HolderKind.StackWord));
     }
 
     [Test]
