@@ -88,7 +88,7 @@ internal sealed class HeldMemory
         HoldManaged(_heap.Roots.Where(static r => r.Kind is not (RootKind.Static or RootKind.ThreadStatic or RootKind.FinalizerQueue)), HolderKind.Handle);
         HoldManaged(_heap.Roots.Where(static r => r.Kind == RootKind.FinalizerQueue), HolderKind.FinalizerQueue);
         HoldStacks();
-        HoldOlderMemoryOfStatics();
+        HoldPrimitiveStatics();
         return new Holders(_copy, _heap, _nodes, _search, _words, _onStacks, _scope.Asked);
     }
 
@@ -126,19 +126,14 @@ internal sealed class HeldMemory
     {
         HoldManaged(_heap.Roots.Where(static r => r.Kind == RootKind.Static), HolderKind.Static);
 
-        // Static fields of primitive types lie in the memory of the type loader. What else is there refers to the runtime's own structures,
-        // which may be older than the recording: whether it is a static field that refers to older memory is asked only if that matters.
+        // Static fields of primitive types lie in the memory of the type loader. What else is there, code too, is full of words that are no longer
+        // meant: which are static fields is asked only if it matters.
         foreach (MemoryMapping mapping in _loaderMemory)
         {
             _search.AddRange(mapping.Start, mapping.End, HolderKind.Static, isRoot: (address, node) =>
             {
-                bool isRecorded = _nodes.KindOf(node) == NativeNodeKind.Block;
-                if (!isRecorded)
-                {
-                    _perhapsStatic.Add((address, node));
-                }
-
-                return isRecorded;
+                _perhapsStatic.Add((address, node));
+                return false;
             });
         }
 
@@ -146,10 +141,10 @@ internal sealed class HeldMemory
     }
 
     /// <summary>
-    /// Memory from before the recording that static fields refer to. To tell which do takes long, and nearly always nothing that is
-    /// judged can be reached from there. What a static field of the program's leads to is the program's, whatever the runtime knows of it.
+    /// What static fields of primitive types refer to. To tell which do takes long, and mostly nothing that is judged can be reached from there.
+    /// What a static field of the program's leads to is the program's, whatever the runtime knows of it.
     /// </summary>
-    private void HoldOlderMemoryOfStatics()
+    private void HoldPrimitiveStatics()
     {
         if (_search.CanReach(_perhapsStatic.Select(static p => p.Node), node => IsOfScope(node) && _search.KindOf(node) < HolderKind.OlderMemory))
         {

@@ -91,7 +91,7 @@ internal sealed class HolderText(Holders holders, ContextResolver resolver, Symb
     private string? NameOf(HolderRoot root) => root.Kind switch
     {
         _ when root.Managed is { } managed => NameOf(managed),
-        HolderKind.Static => holders.Heap.StaticAt(root.Address) ?? "a static field, or memory of the type loader",
+        HolderKind.Static => holders.Heap.StaticAt(root.Address),
         HolderKind.Global => NameOfGlobal(root.Address),
         HolderKind.ThreadStorage => "thread storage of " + NameOfThread(root.ThreadId),
         _ when root.IsRegister && root.Address < (ulong)s_registers.Length => $"register {s_registers[root.Address]} of {NameOfThread(root.ThreadId)}",
