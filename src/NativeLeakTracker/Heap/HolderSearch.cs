@@ -249,7 +249,7 @@ internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, Address
     {
         private int _node;
         private HolderKind _kind;
-        private bool _isOlder;
+        private bool _isOlder, _isFrameworkLibrarys;
         private NativeNodeKind _sort;
 
         public void Enter(int node)
@@ -257,6 +257,7 @@ internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, Address
             _node = node;
             _kind = search._kinds[node];
             _isOlder = !search.IsOfScope(node);
+            _isFrameworkLibrarys = search.IsFrameworkLibrarys(node);
             _sort = search._nodes.KindOf(node);
         }
 
@@ -267,6 +268,12 @@ internal sealed class HolderSearch(NativeNodes nodes, FrozenWords words, Address
             {
                 if (!search._targets.MayBe(words[i]) || search._targets.Find(words[i]) is not (>= 0 and var target) || target == _node ||
                     search._isAside[target] || (_sort == NativeNodeKind.Mapping && search._nodes.KindOf(target) == NativeNodeKind.Mapping))
+                {
+                    continue;
+                }
+
+                // Much in such blocks was never written since they were handed out.
+                if (_isFrameworkLibrarys && search._nodes.KindOf(target) == NativeNodeKind.Block && !search.IsFrameworkLibrarys(target))
                 {
                     continue;
                 }
