@@ -19,7 +19,7 @@ public sealed class MatrixTests
 
     private static readonly string[] s_alone =
     [
-        "handle-undisposed", "sqlite-close-refused", "framework-rsa", "thread-pool", "holder-static-pointer",
+        "handle-undisposed", "sqlite-close-refused", "holder-static-pointer",
     ];
 
     private static string[] Cases()
