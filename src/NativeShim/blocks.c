@@ -127,7 +127,7 @@ static inline enum nltp_put outcome(bool put) {
 
 static NLTP_NOINLINE enum nltp_put put_over(uint64_t *word, uintptr_t address, uint64_t size, uint32_t context, uint32_t epoch) {
     if (!has_quarter_of(nltp_load(word), address)) return outcome(put_close(address, size, context, epoch));
-    if ((uintptr_t)nltp_tls.last_recorded == address) return NLTP_PUT_ALREADY;
+    if (nltp_tls.not_last_recorded == ~address) return NLTP_PUT_ALREADY;
     nltp_record_missed_release(take_at(word, address, &coarse));
     return outcome(put_at(word, address, size, context, epoch, &coarse));
 }

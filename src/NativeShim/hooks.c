@@ -89,7 +89,7 @@ static inline bool ready(void) {
 /* Before a real allocation: a block that a hook records from inside it is not recorded twice. Whatever this thread recorded earlier has
  * nothing to do with it; should its address come back, a release went unseen. */
 static inline void begin_allocation(void) {
-    nltp_tls.last_recorded = NULL;
+    nltp_tls.not_last_recorded = 0;
 }
 
 __attribute__((flatten)) void *nltp_hook_malloc(size_t size) {

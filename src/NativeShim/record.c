@@ -20,7 +20,7 @@ static inline void put(void *pointer, size_t size_bytes, uint32_t epoch, uintptr
     enum nltp_put put = nltp_block_put((uintptr_t)pointer, size_bytes, context, epoch);
     if (NLTP_LIKELY(put == NLTP_PUT)) {
         nltp_totals_allocated(thread, context, size_bytes);
-        nltp_tls.last_recorded = pointer;
+        nltp_tls.not_last_recorded = ~(uintptr_t)pointer;
     } else if (put == NLTP_NO_MEMORY) {
         nltp_add(&nltp_ledger->losses.dropped_blocks, 1);
     }

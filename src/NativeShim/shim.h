@@ -177,7 +177,7 @@ struct nltp_thread {
  * linker reserves for every library. */
 struct nltp_tls {
     struct nltp_thread *thread; /* NULL: not prepared */
-    void *last_recorded;        /* the block that the thread recorded last */
+    uintptr_t not_last_recorded; /* the complement of the block that the thread recorded last: the address itself would hold it */
     uint32_t quiet;             /* >0: allocations are not recorded */
     uint32_t scope;             /* entry of the scope that the thread runs in */
     uint8_t finalizer;          /* the runtime's finalizer thread */

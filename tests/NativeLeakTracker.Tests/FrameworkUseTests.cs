@@ -5,6 +5,7 @@ namespace NativeLeaks.Tests;
 /// a forgotten block does, whatever stands beside it. tests/fixtures/FrameworkUse, a process for each.
 /// </summary>
 [TestFixture]
+[Parallelizable(ParallelScope.Self)]
 public sealed class FrameworkUseTests
 {
     private const string Fixture = "FrameworkUse";

@@ -5,6 +5,7 @@ namespace NativeLeaks.Tests;
 
 /// <summary>A program that knows nothing of the tracker must not notice it: tests/fixtures/Hello, watched from outside.</summary>
 [TestFixture]
+[Parallelizable(ParallelScope.Self)]
 [SupportedOSPlatform("linux")]
 public sealed class HelloWorldTests
 {

@@ -8,6 +8,7 @@ namespace NativeLeaks.Tests;
 /// tests/prove/30-real-programs.sh, which also builds this repository that way.
 /// </summary>
 [TestFixture]
+[Parallelizable(ParallelScope.Self)]
 public sealed class RealProgramsTests
 {
     // Far more than any of them needs; it only turns a hang into a failure.

@@ -8,6 +8,7 @@ namespace NativeLeaks.Tests;
 /// tracker must say the same, to the block and the byte.
 /// </summary>
 [TestFixture]
+[Parallelizable(ParallelScope.Self)]
 public sealed partial class SampleReportTests
 {
     private const string Sample = "SqliteInterop";

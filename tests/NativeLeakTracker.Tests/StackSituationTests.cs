@@ -9,6 +9,7 @@ namespace NativeLeaks.Tests;
 /// the same name and line. StackSituationsUnoptimised is the same program as a Debug build compiles it.
 /// </summary>
 [TestFixture]
+[Parallelizable(ParallelScope.Self)]
 [SupportedOSPlatform("linux")]
 public sealed class StackSituationTests
 {

@@ -1,3 +1,4 @@
+using NativeLeaks.Heap;
 using NativeLeaks.Ledger;
 
 namespace NativeLeaks.Analysis;
@@ -7,7 +8,7 @@ internal sealed class LiveGroup(uint context)
 {
     private const int MaxSamples = 4;
     private const int MaxNodes = 8;
-    private readonly List<ulong> _samples = []; // inverted: a search for holders could take them for some
+    private readonly List<RawWord> _samples = [];
     private readonly List<int> _nodes = [];
     private readonly HashSet<uint> _epochs = [];
 
@@ -21,7 +22,7 @@ internal sealed class LiveGroup(uint context)
 
     public long Largest { get; private set; }
 
-    public IEnumerable<ulong> Samples => _samples.Select(static s => ~s);
+    public IEnumerable<ulong> Samples => _samples.Select(static s => s.Value);
 
     /// <summary>Some of them as nodes of the search for holders.</summary>
     public IReadOnlyList<int> Nodes => _nodes;
@@ -47,7 +48,7 @@ internal sealed class LiveGroup(uint context)
         Largest = Math.Max(Largest, block.SizeBytes);
         if (_samples.Count < MaxSamples)
         {
-            _samples.Add(~block.Address);
+            _samples.Add(block.Address);
         }
     }
 

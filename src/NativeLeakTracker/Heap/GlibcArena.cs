@@ -24,9 +24,9 @@ internal sealed class GlibcArena
     private const ulong UserSpaceEnd = 1UL << 47;
     private const ulong PageBytes = 4096;
 
-    private readonly ulong[] _state;
+    private readonly RawWord[] _state;
 
-    private GlibcArena(ulong address, ulong[] state, bool isMain)
+    private GlibcArena(ulong address, RawWord[] state, bool isMain)
     {
         Address = address;
         _state = state;
@@ -83,7 +83,7 @@ internal sealed class GlibcArena
     {
         foreach (MemoryMapping mapping in LibcData(memory))
         {
-            var words = new ulong[(mapping.End - mapping.Start) / sizeof(ulong)];
+            var words = new RawWord[(mapping.End - mapping.Start) / sizeof(ulong)];
             int count = memory.Read(mapping.Start, MemoryMarshal.AsBytes(words.AsSpan())) / sizeof(ulong);
             for (int i = 0; i + 1 < count; i++)
             {
@@ -109,7 +109,7 @@ internal sealed class GlibcArena
 
     private static GlibcArena? TryRead(FrozenMemory memory, ulong address, bool isMain)
     {
-        var state = new ulong[StateBytes / sizeof(ulong)];
+        var state = new RawWord[StateBytes / sizeof(ulong)];
         if (address % sizeof(ulong) != 0 || memory.Read(address, MemoryMarshal.AsBytes(state.AsSpan())) != StateBytes)
         {
             return null;

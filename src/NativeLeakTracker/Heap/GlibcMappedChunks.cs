@@ -122,13 +122,13 @@ internal static class GlibcMappedChunks
 
         foreach (MemoryMapping mapping in GlibcArena.LibcData(memory))
         {
-            var words = new ulong[(mapping.End - mapping.Start) / sizeof(ulong)];
+            var words = new RawWord[(mapping.End - mapping.Start) / sizeof(ulong)];
             int count = memory.Read(mapping.Start, MemoryMarshal.AsBytes(words.AsSpan())) / sizeof(ulong);
-            Span<uint> halves = MemoryMarshal.Cast<ulong, uint>(words.AsSpan());
+            Span<uint> halves = MemoryMarshal.Cast<RawWord, uint>(words.AsSpan());
             for (int i = 5; i < count; i++)
             {
                 // A word for padding stands before mmapped_mem since 2.35.
-                (ulong bytes, ulong mostBytes) = (words[i - 2], words[i - 1]);
+                (ulong bytes, ulong mostBytes) = (words[i - 2].Value, words[i - 1].Value);
                 for (int first = (2 * i) - 9; words[i] == heap && first <= (2 * i) - 8; first++)
                 {
                     (uint now, uint limit, uint most) = (halves[first], halves[first + 1], halves[first + 2]);

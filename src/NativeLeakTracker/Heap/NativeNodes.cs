@@ -48,7 +48,7 @@ internal sealed class NativeNodes
     {
         var recorded = new Recorded([], []);
         LiveBlockScan.Visit(ledger, ref recorded);
-        ulong[] starts = [.. recorded.Blocks.Select(static n => n.Node.Start), .. recorded.Own];
+        RawWord[] starts = [.. recorded.Blocks.Select(static n => (RawWord)n.Node.Start), .. recorded.Own];
         starts.AsSpan().Sort();
         int next = 0;
         foreach (AddressRange chunk in chunks)
@@ -64,7 +64,6 @@ internal sealed class NativeNodes
             }
         }
 
-        Array.Clear(starts);
         return new NativeNodes(recorded.Blocks);
     }
 
@@ -75,7 +74,7 @@ internal sealed class NativeNodes
     /// <summary>These, and what of directly mapped memory lies between them.</summary>
     public NativeNodes With(IEnumerable<AddressRange> mappings)
     {
-        ulong[] starts = [.. _entries.Select(static e => e.Node.Start)];
+        RawWord[] starts = [.. _entries.Select(static e => (RawWord)e.Node.Start)];
         List<Entry> gaps = [];
         foreach (AddressRange mapping in mappings)
         {
@@ -91,7 +90,7 @@ internal sealed class NativeNodes
 
     private static void Sort(Span<Entry> entries)
     {
-        var starts = new ulong[entries.Length];
+        var starts = new RawWord[entries.Length];
         bool isSorted = true;
         for (int i = 0; i < entries.Length; i++)
         {
@@ -103,12 +102,10 @@ internal sealed class NativeNodes
         {
             starts.AsSpan().Sort(entries);
         }
-
-        Array.Clear(starts); // a later search could take it for a holder
     }
 
     /// <summary>Whole pages between the blocks of a mapping: two neighbouring mappings look like one.</summary>
-    private IEnumerable<AddressRange> Gaps(ulong[] starts, AddressRange mapping)
+    private IEnumerable<AddressRange> Gaps(RawWord[] starts, AddressRange mapping)
     {
         const ulong Page = 4096;
         int index = Array.BinarySearch(starts, mapping.Start);
@@ -135,7 +132,7 @@ internal sealed class NativeNodes
 
     /// <param name="Blocks">Of the program.</param>
     /// <param name="Own">Where the tracker's own blocks start.</param>
-    private readonly record struct Recorded(List<Entry> Blocks, List<ulong> Own) : ILiveBlockVisitor
+    private readonly record struct Recorded(List<Entry> Blocks, List<RawWord> Own) : ILiveBlockVisitor
     {
         public void Visit(in LiveBlock block)
         {

@@ -15,7 +15,7 @@ internal readonly record struct NativeNode(ulong Start, ulong Bytes)
     public static void Sort(List<NativeNode> nodes)
     {
         Span<NativeNode> span = CollectionsMarshal.AsSpan(nodes);
-        var starts = new ulong[span.Length];
+        var starts = new RawWord[span.Length];
         bool isSorted = true;
         for (int i = 0; i < span.Length; i++)
         {
@@ -27,8 +27,6 @@ internal readonly record struct NativeNode(ulong Start, ulong Bytes)
         {
             starts.AsSpan().Sort(span);
         }
-
-        Array.Clear(starts); // a later search could take it for a holder
     }
 }
 

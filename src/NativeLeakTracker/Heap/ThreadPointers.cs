@@ -48,7 +48,7 @@ internal static class ThreadPointers
 
         void Search(FrozenMemory from, ulong start, ulong end)
         {
-            var words = new ulong[(end - start) / sizeof(ulong)];
+            var words = new RawWord[(end - start) / sizeof(ulong)];
             int count = from.Read(start, MemoryMarshal.AsBytes(words.AsSpan())) / sizeof(ulong);
             ReadOnlySpan<byte> bytes = MemoryMarshal.AsBytes(words.AsSpan(0, count));
             for (int i = 0; i + (LastIdOffset / sizeof(ulong)) < count; i++)

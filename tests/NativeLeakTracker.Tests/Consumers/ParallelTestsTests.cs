@@ -28,14 +28,14 @@ public sealed class ParallelTestsTests
             {
                 ConsumerResult result = results[$"Number({number})"];
                 bool leaks = number % 10 == 0;
-                Assert.That(result.Outcome, Is.EqualTo(leaks ? "Failed" : "Passed"), $"round {round}, test {number}: {result.Message}");
+                Assert.That(result.Outcome, Is.EqualTo(leaks ? "Failed" : "Passed"), $"round {round}, test {number}: {result.Message}\n{result.Output}");
                 if (leaks)
                 {
                     int size = 10_000 + number;
                     Assert.That(
                         result.Message,
                         Does.Match(string.Create(CultureInfo.InvariantCulture, $"[0-9]+ native leaks: {BlocksPerTest} blocks, {BlocksPerTest * size:N0} bytes")),
-                        $"round {round}, test {number}");
+                        $"round {round}, test {number}: {result.Output}");
                 }
             }
 

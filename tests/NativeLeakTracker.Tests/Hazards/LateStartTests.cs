@@ -4,6 +4,7 @@ namespace NativeLeaks.Tests.Hazards;
 
 /// <summary>Hooks that come into a running process see what those see that were there from the first instruction.</summary>
 [TestFixture]
+[Parallelizable(ParallelScope.Self)]
 public sealed class LateStartTests
 {
     private static readonly Dictionary<string, (long Allocated, long Freed)> s_known = new()

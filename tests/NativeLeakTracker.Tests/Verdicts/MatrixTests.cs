@@ -9,6 +9,7 @@ namespace NativeLeaks.Tests;
 /// tests/prove/60-verdicts.sh runs all of them, in many configurations.
 /// </summary>
 [TestFixture]
+[Parallelizable(ParallelScope.Self)]
 [SupportedOSPlatform("linux")]
 public sealed class MatrixTests
 {

@@ -12,6 +12,9 @@ using NUnit.Framework;
 /// </summary>
 public sealed class Tests
 {
+    // Once at the test's start and once at its end, twice in each of three tasks, in a timer, on a thread and in a callback.
+    private const int BlocksOfLeakingTest = 11;
+
     private static readonly SemaphoreSlim s_mixed = new(0);
     private static int s_running;
 
@@ -45,7 +48,15 @@ public sealed class Tests
         await Task.Delay(number % 7);
         Work(size, leaks);
 
-        t.AssertNoLeaks();
+        try
+        {
+            t.AssertNoLeaks();
+        }
+        catch (NativeLeakException e) when (e.Report.LeakedBlocks != (leaks ? BlocksOfLeakingTest : 0))
+        {
+            TestContext.Out.WriteLine(e.Report.ToText());
+            throw;
+        }
     }
 
     private static IEnumerable<int> Numbers() => Enumerable.Range(0, 200);
