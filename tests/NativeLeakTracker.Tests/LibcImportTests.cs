@@ -5,6 +5,7 @@ namespace NativeLeaks.Tests;
 /// loaded in front of it. tests/consumer has the same for a test; here are whole programs.
 /// </summary>
 [TestFixture]
+[Parallelizable(ParallelScope.Self)]
 public sealed class LibcImportTests
 {
     // Its module initializer puts the hooks in place before the first import is bound.

@@ -5,6 +5,7 @@ namespace NativeLeaks.Tests;
 
 /// <summary>What the runtime, debuggers and dump writers do to a tracked program, and it to them.</summary>
 [TestFixture]
+[Parallelizable(ParallelScope.Self)]
 public sealed class SystemHazardTests
 {
     private const string Fixture = "SystemHazards";

@@ -6,6 +6,7 @@ namespace NativeLeaks.Tests.Consumers;
 /// What all adapters promise. Each is run by its framework's own runner on a project of tests/consumers that knows the packages only,
 /// in parallel. The leaking tests of those projects have the bytes that they leak in their name.
 /// </summary>
+[Parallelizable(ParallelScope.Self)]
 [TestFixture("nunit"), TestFixture("xunit"), TestFixture("mstest")]
 public sealed class AdapterTests(string framework)
 {

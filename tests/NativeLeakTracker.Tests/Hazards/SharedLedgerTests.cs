@@ -9,6 +9,7 @@ namespace NativeLeaks.Tests.Hazards;
 /// stands in its way is never the program's problem.
 /// </summary>
 [TestFixture]
+[Parallelizable(ParallelScope.Self)]
 [SupportedOSPlatform("linux")]
 public sealed class SharedLedgerTests
 {

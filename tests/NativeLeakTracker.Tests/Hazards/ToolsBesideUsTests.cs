@@ -4,6 +4,7 @@ namespace NativeLeaks.Tests.Hazards;
 
 /// <summary>Debuggers, tracers and coverage beside us: the same results as without them.</summary>
 [TestFixture]
+[Parallelizable(ParallelScope.Self)]
 public sealed class ToolsBesideUsTests
 {
     private const int Kept = 2000;
