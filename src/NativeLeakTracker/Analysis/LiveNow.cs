@@ -2,24 +2,30 @@ using NativeLeaks.Ledger;
 
 namespace NativeLeaks.Analysis;
 
-/// <summary>Which blocks are live at this moment, to compare an earlier one with. Keeps the addresses inverted: a later search could take them
-/// for holders.</summary>
+/// <summary>Which blocks of some contexts are live at this moment, to compare an earlier one with. Keeps the addresses inverted: a later search could
+/// take them for holders.</summary>
 internal sealed class LiveNow
 {
     private readonly HashSet<(ulong Address, uint Context, uint Epoch)> _blocks;
 
-    public LiveNow(LedgerReader ledger)
+    public LiveNow(LedgerReader ledger, HashSet<uint> contexts)
     {
-        var all = new All([]);
-        LiveBlockScan.Visit(ledger, ref all);
-        _blocks = all.Blocks;
+        var found = new Found([], contexts);
+        LiveBlockScan.Visit(ledger, ref found);
+        _blocks = found.Blocks;
     }
 
     /// <summary>Whether the same block, and not another at its address, is still there.</summary>
     public bool IsStill(in LiveBlock block) => _blocks.Contains((~block.Address, block.Context, block.Epoch));
 
-    private readonly record struct All(HashSet<(ulong Address, uint Context, uint Epoch)> Blocks) : ILiveBlockVisitor
+    private readonly record struct Found(HashSet<(ulong Address, uint Context, uint Epoch)> Blocks, HashSet<uint> Contexts) : ILiveBlockVisitor
     {
-        public void Visit(in LiveBlock block) => Blocks.Add((~block.Address, block.Context, block.Epoch));
+        public void Visit(in LiveBlock block)
+        {
+            if (Contexts.Contains(block.Context))
+            {
+                Blocks.Add((~block.Address, block.Context, block.Epoch));
+            }
+        }
     }
 }

@@ -52,6 +52,15 @@ internal static partial class ShimLibrary
         public readonly Registers17 Registers;
     }
 
+    [StructLayout(LayoutKind.Sequential)]
+    public readonly struct ThreadStorage
+    {
+        public readonly ulong Module;
+        public readonly ulong Headers;
+        public readonly ulong Address;
+        public readonly ulong SizeBytes;
+    }
+
     [InlineArray(17)]
     public struct Registers17
     {

@@ -84,6 +84,9 @@ internal static partial class ShimLibrary
     [LibraryImport(Name, EntryPoint = "nlt_read_memory")]
     public static unsafe partial long ReadMemory(int processId, ulong address, byte* to, ulong bytes);
 
+    [LibraryImport(Name, EntryPoint = "nlt_thread_storages")]
+    public static unsafe partial uint ThreadStorages(ThreadStorage* found, uint capacity);
+
     [LibraryImport(Name, EntryPoint = "nlt_is_regular_file", StringMarshalling = StringMarshalling.Utf8)]
     [return: MarshalAs(UnmanagedType.Bool)]
     public static partial bool IsRegularFile(string path);

@@ -20,6 +20,7 @@ internal sealed class FrozenCopy : FrozenMemory, IDisposable
     private readonly ShimLibrary.Frozen _frozen;
     private readonly Lazy<IReadOnlyList<MemoryMapping>> _mappings;
     private readonly Lazy<PageMap> _pages;
+    private readonly List<AddressRange> _soonWritten = [];
     private int _isDisposed;
 
     private FrozenCopy(in ShimLibrary.Frozen frozen, IReadOnlyList<FrozenThread> threads)
@@ -135,6 +136,12 @@ internal sealed class FrozenCopy : FrozenMemory, IDisposable
         return all;
     }
 
+    /// <summary>
+    /// Memory that this process writes to all over, and soon: what of it is in use becomes its own again when the copy ends. Otherwise the first write to
+    /// each page would be a page fault.
+    /// </summary>
+    public void WillBeWritten(IEnumerable<AddressRange> ranges) => _soonWritten.AddRange(ranges);
+
     /// <summary>Ends the copy. Never throws; costs milliseconds.</summary>
     public void Dispose()
     {
@@ -143,7 +150,13 @@ internal sealed class FrozenCopy : FrozenMemory, IDisposable
             return;
         }
 
+        AddressRange[] present = [.. _soonWritten.SelectMany(range => _pages.Value.InUse(range.Start, range.End))];
         ShimLibrary.Thaw(ProcessId);
+        foreach (AddressRange range in present)
+        {
+            Populate.ForWriting(range.Start, range.End - range.Start);
+        }
+
         if (_pages.IsValueCreated)
         {
             _pages.Value.Dispose();

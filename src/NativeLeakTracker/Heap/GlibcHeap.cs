@@ -37,7 +37,10 @@ internal sealed class GlibcHeap
     public IReadOnlyList<string> Doubts { get; }
 
     /// <summary>Costs some ten nanoseconds a chunk. Null: <paramref name="reason"/> says why, as the second half of a sentence.</summary>
-    public static GlibcHeap? TryRead(FrozenMemory memory, out string? reason)
+    /// <param name="memory">What to read.</param>
+    /// <param name="reason">Why it could not be done.</param>
+    /// <param name="others">Memory that is known not to be malloc's: to look for chunks there would only take time. Null: none is.</param>
+    public static GlibcHeap? TryRead(FrozenMemory memory, out string? reason, AddressRanges? others = null)
     {
         IReadOnlyList<GlibcArena>? arenas = GlibcArena.FindAll(memory, out reason);
         if (arenas is null)
@@ -78,7 +81,7 @@ internal sealed class GlibcHeap
         doubts.AddRange(unused.Doubts);
 
         List<NativeNode> inUse = unused.Remaining();
-        inUse.AddRange(GlibcMappedChunks.Find(memory, arenas, doubts));
+        inUse.AddRange(GlibcMappedChunks.Find(memory, arenas, others ?? new AddressRanges([]), doubts));
         NativeNode.Sort(inUse);
         NativeNode.Sort(state);
         return new GlibcHeap(inUse, state, mappings, arenas.Any(static arena => arena.IsLocked), doubts);

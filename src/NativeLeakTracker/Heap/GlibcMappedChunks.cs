@@ -11,10 +11,15 @@ internal static class GlibcMappedChunks
     private const ulong PageBytes = 4096, HeaderBytes = GlibcChunkWalk.HeaderBytes;
     private const ulong ArenaHeapBytes = 64UL << 20;
 
-    public static List<NativeNode> Find(FrozenMemory memory, IReadOnlyList<GlibcArena> arenas, List<string> doubts)
+    public static List<NativeNode> Find(FrozenMemory memory, IReadOnlyList<GlibcArena> arenas, AddressRanges others, List<string> doubts)
     {
         var words = new WordWindow(memory, (int)HeaderBytes);
-        MemoryMapping[] candidates = [.. memory.Mappings.Where(mapping => IsCandidate(mapping) && !IsHeap(mapping, arenas))];
+        AddressRange[] candidates =
+        [
+            .. memory.Mappings.Where(mapping => IsCandidate(mapping) && !IsHeap(mapping, arenas))
+                .SelectMany(mapping => others.Outside(new AddressRange(mapping.Start, mapping.End)))
+                .Select(static range => range with { Start = (range.Start + PageBytes - 1) & ~(PageBytes - 1) }),
+        ];
         (long Count, ulong Bytes)? expected = Counted(memory);
         List<NativeNode> found = [];
         if (expected is { Count: 0 })
@@ -23,9 +28,9 @@ internal static class GlibcMappedChunks
         }
 
         // The kernel makes one mapping of several that touch. Mostly ours come first, because new ones are put below old ones.
-        foreach (MemoryMapping mapping in candidates)
+        foreach (AddressRange range in candidates)
         {
-            AddRun(memory, words, mapping.Start, mapping.End, found, everywhere: false);
+            AddRun(memory, words, range.Start, range.End, found, everywhere: false);
         }
 
         if (expected is null || IsAll(found, expected.Value))
@@ -34,9 +39,9 @@ internal static class GlibcMappedChunks
         }
 
         List<NativeNode> more = [];
-        foreach (MemoryMapping mapping in candidates)
+        foreach (AddressRange range in candidates)
         {
-            AddRun(memory, words, mapping.Start, mapping.End, more, everywhere: true);
+            AddRun(memory, words, range.Start, range.End, more, everywhere: true);
         }
 
         if (IsAll(more, expected.Value))
@@ -59,9 +64,23 @@ internal static class GlibcMappedChunks
     /// <summary>From the start as long as chunk touches chunk, or whatever page one begins at.</summary>
     private static void AddRun(FrozenMemory memory, WordWindow words, ulong start, ulong end, List<NativeNode> found, bool everywhere)
     {
+        const ulong Pages = 1 << 14;
+        bool[] present = [];
+        ulong first = 0;
         for (ulong at = start; at < end;)
         {
-            if (words.TryRead(at, out ulong before) && words.TryRead(at + 8, out ulong head) && before == 0 && IsMappedSize(head, at, end, out ulong size))
+            // A header was written: a page that nobody touched has none.
+            if (everywhere && (at - first) / PageBytes >= (ulong)present.Length)
+            {
+                first = at;
+                present = memory.PresentPages(at, Math.Min(end, at + (Pages * PageBytes)));
+            }
+
+            if (everywhere && !present[(at - first) / PageBytes])
+            {
+                at += PageBytes;
+            }
+            else if (words.TryRead(at, out ulong before) && words.TryRead(at + 8, out ulong head) && before == 0 && IsMappedSize(head, at, end, out ulong size))
             {
                 found.Add(Aligned(words, at, size));
                 at += size;

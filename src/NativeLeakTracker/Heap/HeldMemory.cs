@@ -36,7 +36,8 @@ internal sealed class HeldMemory
     {
         (_copy, _heap, _words, _scope) = (copy, heap, words, scope);
         _loaderMemory = LoaderMemory();
-        GlibcHeap? glibc = GlibcHeap.TryRead(copy, out _);
+        AddressRanges own = OwnMemory.Of(ledger);
+        GlibcHeap? glibc = GlibcHeap.TryRead(copy, out _, new AddressRanges([.. own.Ranges, .. _heap.Ranges]));
         if (glibc is { IsBusy: true, Doubts: [var doubt, ..] })
         {
             throw new TornCopyException(doubt);
@@ -44,7 +45,7 @@ internal sealed class HeldMemory
 
         _data = [.. ElfData.Of(copy)];
         _globals = [.. _data.Where(d => IsProgramsOwn(d, ledger))];
-        _nothing = new AddressRanges([.. OwnMemory.Of(ledger).Ranges, .. glibc?.AllocatorState.Select(static n => new AddressRange(n.Start, n.End)) ?? []]);
+        _nothing = new AddressRanges([.. own.Ranges, .. glibc?.AllocatorState.Select(static n => new AddressRange(n.Start, n.End)) ?? []]);
 
         // Where everything was recorded, a block in use that was not is the dynamic linker's, from before there was anything to hold.
         bool isAllRecorded = ledger.Header.Mode == CaptureMode.Preload && ledger.Header.Losses.DroppedBlocks == 0;
@@ -61,7 +62,7 @@ internal sealed class HeldMemory
             // What lies below the stack pointer is of calls that have returned.
             .. copy.Threads.Where(static t => t.StackPointer != 0).Select(t => MemoryMap.At(copy.Mappings, t.StackPointer))
                 .Select(static m => new AddressRange(m.Start, m.End)),
-            .. _threads.SelectMany(static t => t.Storage),
+            .. _threads.SelectMany(static t => t.Storage.Select(static s => s.Range)),
         ])));
         _search = new HolderSearch(_nodes, _words, _nothing)
         {
@@ -96,7 +97,7 @@ internal sealed class HeldMemory
     private static bool IsProgramsOwn(ElfDataRange data, LedgerReader ledger)
     {
         string name = Path.GetFileName(data.Path);
-        return !name.StartsWith("libnativeleakshim", StringComparison.Ordinal) &&
+        return !IsTrackers(data.Path) &&
             !ModuleRoles.IsRuntimeLibrary(data.Path) &&
             (name.StartsWith("libc.so", StringComparison.Ordinal) || data.Path != ledger.Text(ledger.Header.Allocator));
     }
@@ -273,9 +274,9 @@ internal sealed class HeldMemory
     /// <summary>Blocks that the dynamic linker made for thread-local variables: they hold as these do, whoever else knows where they are.</summary>
     private void SetThreadStorageAside()
     {
-        foreach (AddressRange storage in _threads.SelectMany(static t => t.Storage))
+        foreach (ThreadStorage storage in _threads.SelectMany(static t => t.Storage))
         {
-            if (_nodes.Targets.Find(storage.Start) is >= 0 and var node)
+            if (_nodes.Targets.Find(storage.Range.Start) is >= 0 and var node)
             {
                 _search.TrySetAside(node);
             }
@@ -285,18 +286,40 @@ internal sealed class HeldMemory
     private void HoldThreadStorage()
     {
         HoldManaged(_heap.Roots.Where(static r => r.Kind == RootKind.ThreadStatic), HolderKind.ThreadStorage);
-        foreach (ThreadArea thread in _threads)
+        ILookup<bool, (ThreadStorage Storage, int Thread)> storages = _threads
+            .SelectMany(t => t.Storage.SelectMany(Holding).Select(storage => (Storage: storage, Thread: t.Thread.Id)))
+            .ToLookup(static s => IsFrameworks(s.Storage.Path) && !ModuleRoles.IsRuntimeLibrary(s.Storage.Path));
+
+        // What several hold is the program's before it is the framework's.
+        foreach (bool isFrameworks in (ReadOnlySpan<bool>)[false, true])
         {
-            foreach (AddressRange storage in thread.Storage)
+            foreach ((ThreadStorage storage, int thread) in storages[isFrameworks])
             {
-                _search.AddRange(storage.Start, storage.End, HolderKind.ThreadStorage, thread.Thread.Id);
-                HoldBetweenWords(storage, thread.Thread.Id);
+                _search.AddRange(storage.Range.Start, storage.Range.End, HolderKind.ThreadStorage, thread, isFrameworks);
+                if (ModuleRoles.IsRuntimeLibrary(storage.Path))
+                {
+                    HoldBetweenWords(storage.Range, thread);
+                }
             }
+
+            _search.Flood();
         }
 
-        _search.Flood();
-        HoldManaged(_threads.SelectMany(t => t.Storage.SelectMany(s => ObjectsIn(s, RootKind.ThreadStatic, t.Thread.Id))), HolderKind.ThreadStorage);
+        HoldManaged(
+            storages.SelectMany(static s => s).SelectMany(s => ObjectsIn(s.Storage.Range, RootKind.ThreadStatic, s.Thread)), HolderKind.ThreadStorage);
     }
+
+    /// <summary>
+    /// Thread-local variables of the runtime and of the tracker hold as little as their globals do. But among the runtime's are static fields of the
+    /// program's.
+    /// </summary>
+    private IEnumerable<ThreadStorage> Holding(ThreadStorage storage) =>
+        IsTrackers(storage.Path) ? []
+        : !ModuleRoles.IsRuntimeLibrary(storage.Path) ? [storage]
+        : _heap.ThreadStatics.Where(statics => storage.Range.Contains(statics.Start))
+            .Select(statics => storage with { Range = statics with { End = Math.Min(statics.End, storage.Range.End) } });
+
+    private static bool IsTrackers(string path) => Path.GetFileName(path.AsSpan()).StartsWith("libnativeleakshim");
 
     /// <summary>The runtime puts thread statics of primitive types side by side in native thread storage, a pointer behind an int for one
     /// (threadstatics.cpp).</summary>
@@ -350,11 +373,14 @@ internal sealed class HeldMemory
     {
         List<ManagedHolder> found = [];
         _heap.Flood(roots, _nodes.Targets, found);
-        foreach (IGrouping<bool, ManagedHolder> holders in found.ToLookup(static h => h.IsFrameworks).OrderBy(static g => g.Key))
+        foreach (bool isFrameworks in (ReadOnlySpan<bool>)[false, true])
         {
-            foreach (ManagedHolder holder in holders)
+            foreach (ManagedHolder holder in found)
             {
-                _search.Add(holder.Pointer, new HolderRoot(kind, 0, Managed: holder) { IsFrameworks = holder.IsFrameworks });
+                if (holder.IsFrameworks == isFrameworks)
+                {
+                    _search.Add(holder.Pointer, new HolderRoot(kind, 0, Managed: holder) { IsFrameworks = isFrameworks });
+                }
             }
 
             _search.Flood();

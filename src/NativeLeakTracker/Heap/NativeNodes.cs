@@ -1,3 +1,4 @@
+using System.Collections;
 using System.Runtime.InteropServices;
 using NativeLeaks.Ledger;
 
@@ -20,7 +21,7 @@ internal enum NativeNodeKind
 /// All native memory that pointers may lead to, by address: live blocks, those older than the recording, and what was mapped past
 /// malloc. What was freed, allocators' bookkeeping and the tracker's own memory is not among it, and so holds nothing.
 /// </summary>
-internal sealed class NativeNodes
+internal sealed class NativeNodes : IReadOnlyList<NativeNode>
 {
     private readonly List<Entry> _entries;
     private PointerTargets? _targets;
@@ -31,13 +32,17 @@ internal sealed class NativeNodes
         _entries = entries;
     }
 
-    public PointerTargets Targets => _targets ??= new PointerTargets([.. _entries.Select(static e => e.Node)]);
+    public PointerTargets Targets => _targets ??= new PointerTargets(this);
 
     public int Count => _entries.Count;
 
     public NativeNode this[int index] => _entries[index].Node;
 
     public NativeNodeKind KindOf(int index) => _entries[index].Kind;
+
+    public IEnumerator<NativeNode> GetEnumerator() => _entries.Select(static e => e.Node).GetEnumerator();
+
+    IEnumerator IEnumerable.GetEnumerator() => GetEnumerator();
 
     /// <summary>Of a recorded block: its size, context and epoch.</summary>
     public LiveBlock BlockOf(int index) => _entries[index].Block;

@@ -1,12 +1,18 @@
 using System.Runtime.InteropServices;
+using NativeLeaks.Capture;
 
 namespace NativeLeaks.Heap;
 
 /// <summary>What of a thread can hold pointers.</summary>
 /// <param name="Thread">Where it stood.</param>
 /// <param name="Stack">The part of its stack that is in use; empty where the stack pointer is not known.</param>
-/// <param name="Storage">Its thread-local variables: the block that the linker laid out, and those of libraries that were loaded later.</param>
-internal sealed record ThreadArea(FrozenThread Thread, AddressRange Stack, IReadOnlyList<AddressRange> Storage);
+/// <param name="Storage">Its thread-local variables, and its descriptor.</param>
+internal sealed record ThreadArea(FrozenThread Thread, AddressRange Stack, IReadOnlyList<ThreadStorage> Storage);
+
+/// <summary>Thread-local variables of a thread.</summary>
+/// <param name="Range">Where they lie.</param>
+/// <param name="Path">The file of the library whose they are; empty: it is not known.</param>
+internal readonly record struct ThreadStorage(AddressRange Range, string Path);
 
 /// <summary>Stacks and thread storage of all threads, as glibc lays them out (nptl/allocatestack.c, sysdeps/x86_64/nptl/tls.h).</summary>
 internal static unsafe class ThreadAreas
@@ -18,21 +24,24 @@ internal static unsafe class ThreadAreas
     private const ulong DescriptorBytes = 0x940;
     private const ulong DefaultStaticBytes = 8192;
     private const ulong MaxStaticBytes = 1 << 20;
-    private const ulong MaxModules = 4096;
+    private const int MaxModules = 4096;
 
     private static readonly Lazy<ulong> s_staticBytes = new(ReadStaticBytes);
 
-    public static ThreadArea[] Of(FrozenMemory memory, Func<ulong, ulong?> blockEndAt) =>
-        [.. memory.Threads.Select(thread => Of(memory, thread, blockEndAt))];
-
-    private static ThreadArea Of(FrozenMemory memory, FrozenThread thread, Func<ulong, ulong?> blockEndAt)
+    public static ThreadArea[] Of(FrozenMemory memory, Func<ulong, ulong?> blockEndAt)
     {
-        List<AddressRange> storage = [];
+        ulong here = memory.Threads.FirstOrDefault(static t => t.IsCaller)?.ThreadPointer ?? 0;
+        Library[] libraries = [.. Libraries(memory, here)];
+        return [.. memory.Threads.Select(thread => Of(memory, thread, libraries, blockEndAt))];
+    }
+
+    private static ThreadArea Of(FrozenMemory memory, FrozenThread thread, Library[] libraries, Func<ulong, ulong?> blockEndAt)
+    {
+        List<ThreadStorage> storage = [];
         if (thread.ThreadPointer != 0)
         {
-            storage.Add(new AddressRange(
-                thread.ThreadPointer + DescriptorBytes - Math.Max(s_staticBytes.Value, DescriptorBytes), thread.ThreadPointer + DescriptorBytes));
-            storage.AddRange(DynamicBlocks(memory, thread.ThreadPointer, blockEndAt));
+            storage.AddRange(StaticBlock(thread.ThreadPointer, libraries));
+            storage.AddRange(DynamicBlocks(memory, thread.ThreadPointer, libraries, blockEndAt));
         }
 
         AddressRange stack = default;
@@ -40,9 +49,9 @@ internal static unsafe class ThreadAreas
         {
             // A stack that was made of a block ends with it; thread storage lies above the stack in the same mapping.
             ulong end = blockEndAt(thread.StackPointer) ?? mapping.End;
-            if (storage.Count > 0 && storage[0].Start > thread.StackPointer && storage[0].Start < end)
+            if (storage.Count > 0 && storage[0].Range.Start > thread.StackPointer && storage[0].Range.Start < end)
             {
-                end = storage[0].Start;
+                end = storage[0].Range.Start;
             }
 
             stack = new AddressRange(Math.Max(thread.StackPointer - RedZoneBytes, mapping.Start), end);
@@ -55,23 +64,71 @@ internal static unsafe class ThreadAreas
     /// Thread-local variables of libraries that were loaded after the thread's start: the thread's vector (dtv) has a pointer to a block for
     /// each, beside the block to be freed. The entry before the first says how many there are.
     /// </summary>
-    private static IEnumerable<AddressRange> DynamicBlocks(FrozenMemory memory, ulong threadPointer, Func<ulong, ulong?> blockEndAt)
+    private static IEnumerable<ThreadStorage> DynamicBlocks(
+        FrozenMemory memory, ulong threadPointer, Library[] libraries, Func<ulong, ulong?> blockEndAt)
     {
         const ulong EntryBytes = 16;
         if (!memory.TryReadWord(threadPointer + 8, out ulong vector) || !memory.TryReadWord(vector - EntryBytes, out ulong count) ||
-            count > MaxModules)
+            count > (ulong)MaxModules)
         {
             yield break;
         }
 
+        Dictionary<ulong, Library> byModule = libraries.ToLookup(static l => l.Module).ToDictionary(static l => l.Key, static l => l.First());
         for (ulong module = 1; module <= count; module++)
         {
             if (memory.TryReadWord(vector + (module * EntryBytes), out ulong block) && block is not (0 or ulong.MaxValue) &&
                 (block < threadPointer - MaxStaticBytes || block > threadPointer) && blockEndAt(block) is { } end)
             {
-                yield return new AddressRange(block, end);
+                // To align the variables, the linker allocates more than they take.
+                yield return byModule.TryGetValue(module, out Library library)
+                    ? new ThreadStorage(new AddressRange(block, Math.Min(end, block + library.Bytes)), library.Path)
+                    : new ThreadStorage(new AddressRange(block, end), "");
             }
         }
+    }
+
+    /// <summary>The descriptor and what the linker laid out below it, by library as far as that is known, in order of addresses.</summary>
+    private static IEnumerable<ThreadStorage> StaticBlock(ulong threadPointer, Library[] libraries)
+    {
+        ulong at = threadPointer + DescriptorBytes - Math.Max(s_staticBytes.Value, DescriptorBytes);
+        foreach (Library library in libraries.Where(static l => l.Below > 0).OrderByDescending(static l => l.Below))
+        {
+            ulong start = threadPointer - library.Below, end = Math.Min(start + library.Bytes, threadPointer);
+            if (start < at)
+            {
+                continue;
+            }
+
+            if (start > at)
+            {
+                yield return new ThreadStorage(new AddressRange(at, start), "");
+            }
+
+            yield return new ThreadStorage(new AddressRange(start, end), library.Path);
+            at = end;
+        }
+
+        yield return new ThreadStorage(new AddressRange(at, threadPointer + DescriptorBytes), "");
+    }
+
+    /// <summary>Those that have thread-local variables, as the linker tells it for the calling thread.</summary>
+    private static IEnumerable<Library> Libraries(FrozenMemory memory, ulong threadPointer)
+    {
+        var found = new ShimLibrary.ThreadStorage[MaxModules];
+        uint count;
+        fixed (ShimLibrary.ThreadStorage* first = found)
+        {
+            count = Math.Min(ShimLibrary.ThreadStorages(first, MaxModules), MaxModules);
+        }
+
+        return found.Take((int)count).Select(storage => new Library(
+            storage.Module,
+            MemoryMap.At(memory.Mappings, storage.Headers).Path,
+            storage.Address != 0 && storage.Address < threadPointer && threadPointer - storage.Address <= s_staticBytes.Value - DescriptorBytes
+                ? threadPointer - storage.Address
+                : 0,
+            storage.SizeBytes));
     }
 
     private static MemoryMapping? MappingOf(FrozenMemory memory, ulong address)
@@ -99,4 +156,10 @@ internal static unsafe class ThreadAreas
         ((delegate* unmanaged<nuint*, nuint*, void>)function)(&bytes, &alignment);
         return bytes > DescriptorBytes && bytes < MaxStaticBytes ? bytes : DefaultStaticBytes;
     }
+
+    /// <param name="Module">Its number in threads' vectors.</param>
+    /// <param name="Path">Its file.</param>
+    /// <param name="Below">How far below the thread pointer its variables begin; 0: they lie in a block of their own.</param>
+    /// <param name="Bytes">Of its variables.</param>
+    private readonly record struct Library(ulong Module, string Path, ulong Below, ulong Bytes);
 }

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Runtime.InteropServices;
+using NativeLeaks.Heap;
 
 namespace NativeLeaks.Ledger;
 
@@ -10,6 +11,7 @@ namespace NativeLeaks.Ledger;
 internal sealed class PageMap : IDisposable
 {
     private const ulong HasData = 3UL << 62;
+    private const ulong PageBytes = 4096;
     private readonly FileStream? _file;
 
     private PageMap(FileStream? file) => _file = file;
@@ -32,18 +34,63 @@ internal sealed class PageMap : IDisposable
         }
     }
 
+    /// <summary>The pages of a range that certainly hold data, as runs. None where that cannot be told.</summary>
+    public List<AddressRange> InUse(ulong start, ulong end)
+    {
+        const int Pages = 1 << 14;
+        List<AddressRange> runs = [];
+        var entries = new ulong[Pages];
+        for (ulong piece = start & ~(PageBytes - 1); piece < end && _file is not null; piece += Pages * PageBytes)
+        {
+            int count = (int)Math.Min(Pages, (end - piece + PageBytes - 1) / PageBytes);
+            int read = ReadEntries(piece, entries.AsSpan(0, count));
+            for (int page = 0; page < read; page++)
+            {
+                ulong address = piece + ((ulong)page * PageBytes);
+                if ((entries[page] & HasData) == 0)
+                {
+                    continue;
+                }
+
+                if (runs.Count > 0 && runs[^1].End == address)
+                {
+                    runs[^1] = runs[^1] with { End = address + PageBytes };
+                }
+                else
+                {
+                    runs.Add(new AddressRange(address, address + PageBytes));
+                }
+            }
+        }
+
+        return runs;
+    }
+
     public bool[] Present(ulong address, int pageCount)
     {
         var present = new bool[pageCount];
         var entries = new ulong[pageCount];
-        Span<byte> bytes = MemoryMarshal.AsBytes(entries.AsSpan());
-        int read = _file is null ? 0 : RandomAccess.Read(_file.SafeFileHandle, bytes, (long)(address / 4096 * 8));
+        int read = ReadEntries(address, entries);
         for (int i = 0; i < pageCount; i++)
         {
-            present[i] = (i + 1) * 8 > read || (entries[i] & HasData) != 0;
+            present[i] = i >= read || (entries[i] & HasData) != 0;
         }
 
         return present;
+    }
+
+    // How many could be read.
+    private int ReadEntries(ulong address, Span<ulong> entries)
+    {
+        try
+        {
+            return _file is null ? 0
+                : RandomAccess.Read(_file.SafeFileHandle, MemoryMarshal.AsBytes(entries), (long)(address / PageBytes * sizeof(ulong))) / sizeof(ulong);
+        }
+        catch (IOException)
+        {
+            return 0; // the process has ended
+        }
     }
 
     public void Dispose() => _file?.Dispose();

@@ -121,6 +121,16 @@ struct nlt_frozen_thread {
     uint64_t registers[NLT_REGISTERS];
 };
 
+/* The thread-local variables of one library. */
+struct nlt_thread_storage {
+    uint64_t module;             /* its number among those that have any; where it is in a thread's vector (dtv)          */
+    uint64_t headers;            /* its program headers, in memory                                                         */
+    uint64_t address;            /* of the calling thread's; 0: not allocated yet, or the linker does not tell             */
+    uint64_t size_bytes;
+};
+/* Those of all libraries. Returns how many there are, of which the first `capacity` are filled in. */
+uint32_t nlt_thread_storages(struct nlt_thread_storage *found, uint32_t capacity);
+
 /* Makes a copy of this process that stands still, so that its memory can be read at leisure. The program does not see it: no SIGCHLD,
  * nothing for waitpid(-1), no process in its group, and all descriptors are the program's own. It dies with the calling thread.
  * Returns an enum nlt_freeze_status; *frozen is filled in any case. Running threads stand still for milliseconds, some ten more where

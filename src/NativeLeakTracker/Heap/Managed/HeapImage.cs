@@ -45,6 +45,9 @@ internal sealed unsafe class HeapImage : IDisposable
 
     public int Segments => _segments.Length;
 
+    /// <summary>Where the segments lie, by address.</summary>
+    public IEnumerable<AddressRange> Ranges => _segments.Select(static s => new AddressRange(s.Start, s.End));
+
     /// <exception cref="TornCopyException">The segments cannot be what they are said to be.</exception>
     /// <exception cref="HeapUnavailableException">There is not enough memory for a copy.</exception>
     public static HeapImage Read(FrozenMemory memory, IEnumerable<(ulong Start, ulong End, int Kind)> ranges)
@@ -80,6 +83,7 @@ internal sealed unsafe class HeapImage : IDisposable
         var buffer = new NativeBuffer(total);
         try
         {
+            Populate.ForWriting((ulong)buffer.Start, total);
             foreach (Segment segment in segments)
             {
                 Fill(memory, segment, buffer.Start + segment.Place);

@@ -26,6 +26,9 @@ internal sealed class ManagedHeap : IDisposable
         }
 
         _image = HeapImage.Read(memory, structures.Ask(structures.Segments));
+
+        // Each collection marks objects.
+        (memory as FrozenCopy)?.WillBeWritten(_image.Ranges);
         try
         {
             _tables = new MethodTables(memory, structures);
@@ -35,6 +38,7 @@ internal sealed class ManagedHeap : IDisposable
                 var roots = new RootSet(memory, structures, _image, _tables, _starts);
                 Roots = roots.Roots;
                 _pinned = roots.Pinned;
+                ThreadStatics = roots.InlineThreadStatics;
                 Ranges = [.. structures.Ask(structures.Reserved).Select(static r => new AddressRange(r.Start, r.End))];
                 _marker = new Marker(_image, _tables, structures, roots.Dependents, roots.StaticData, roots.LoaderAllocators);
                 _fields = new ObjectFields(_image, _tables, structures);
@@ -59,6 +63,9 @@ internal sealed class ManagedHeap : IDisposable
 
     /// <summary>The collector's address space: where objects are, and where they may come to be.</summary>
     public IReadOnlyList<AddressRange> Ranges { get; }
+
+    /// <inheritdoc cref="RootSet.InlineThreadStatics"/>
+    public IReadOnlyList<AddressRange> ThreadStatics { get; }
 
     /// <summary>How many objects were found live so far.</summary>
     public int LiveObjects => _marker.Count;

@@ -16,6 +16,7 @@ internal sealed unsafe class Marker : IDisposable
     private const int FirstDependent = int.MinValue;
     private const int LastRoot = -(1 << 30);
     private const int MaxWay = 64;
+    private const int MoreRoom = 1 << 18;
 
     // Of types that stay as long as this process does. The runtime takes a tenth of a millisecond to tell one's fields.
     private static readonly System.Collections.Concurrent.ConcurrentDictionary<ulong, AddressFields> s_lasting = new();
@@ -31,6 +32,7 @@ internal sealed unsafe class Marker : IDisposable
     private readonly ulong* _queue;
     private readonly int* _parents;
     private readonly int _capacity;
+    private int _room;
     private readonly List<ManagedRoot> _roots = [];
 
     // Objects of the runner of tests, by their index, as long as nobody goes past them.
@@ -38,7 +40,6 @@ internal sealed unsafe class Marker : IDisposable
     private bool _passesTestRunner;
 
     private int _next;
-    private Dictionary<ulong, int>? _indexes;
 
     /// <param name="image">The heap.</param>
     /// <param name="tables">Its types.</param>
@@ -80,7 +81,6 @@ internal sealed unsafe class Marker : IDisposable
     /// <exception cref="TornCopyException">Something on the way is no object.</exception>
     public void Flood(IEnumerable<ManagedRoot> roots, PointerTargets targets, List<ManagedHolder> found)
     {
-        _indexes = null;
         foreach (ManagedRoot root in roots)
         {
             if (_roots.Count >= -LastRoot)
@@ -156,18 +156,20 @@ internal sealed unsafe class Marker : IDisposable
         _parentBuffer.Dispose();
     }
 
-    private int IndexOf(ulong address)
+    // Asked for a few objects of a report: to look through all is faster than a table of them.
+    private int IndexOf(ulong address) => new ReadOnlySpan<ulong>(_queue, Count).IndexOf(address);
+
+    private void MakeRoom()
     {
-        if (_indexes is null)
+        if (_room == _capacity)
         {
-            _indexes = new Dictionary<ulong, int>(Count);
-            for (int i = 0; i < Count; i++)
-            {
-                _indexes.Add(_queue[i], i);
-            }
+            throw new TornCopyException("There are more objects than there is room for.");
         }
 
-        return _indexes[address];
+        int more = Math.Min(MoreRoom, _capacity - _room);
+        Populate.ForWriting((ulong)(_queue + _room), (ulong)more * sizeof(ulong));
+        Populate.ForWriting((ulong)(_parents + _room), (ulong)more * sizeof(int));
+        _room += more;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -193,9 +195,9 @@ internal sealed unsafe class Marker : IDisposable
         }
 
         marks |= bit;
-        if (Count == _capacity)
+        if (Count == _room)
         {
-            throw new TornCopyException("There are more objects than there is room for.");
+            MakeRoom();
         }
 
         _queue[Count] = address;

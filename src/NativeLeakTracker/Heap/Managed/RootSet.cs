@@ -5,6 +5,9 @@ internal sealed class RootSet
 {
     private const string LoaderAllocator = "System.Reflection.LoaderAllocator";
     private const int MaxThreadStatics = 1 << 20;
+
+    // ThreadLocalData, rounded up (threadstatics.h): pointers, and 48 bytes of values.
+    private const ulong InlineThreadStaticsBytes = 128;
     private const ulong MaxFinalizable = 1 << 26;
 
     private readonly FrozenMemory _memory;
@@ -38,6 +41,9 @@ internal sealed class RootSet
 
     /// <summary>Arrays of bytes in which threads have their values of static fields that are no references.</summary>
     public HashSet<ulong> StaticData { get; } = [];
+
+    /// <summary>Where threads have the first of their static fields of primitive types: in native thread storage.</summary>
+    public List<AddressRange> InlineThreadStatics { get; } = [];
 
     /// <summary>Objects that hold the static fields of types that can be unloaded.</summary>
     public HashSet<ulong> LoaderAllocators { get; } = [];
@@ -130,8 +136,13 @@ internal sealed class RootSet
         ulong firstElement = contract.Global("PtrArrayOffsetToDataArray");
         foreach ((ulong thread, _, int id) in _structures.Ask(_structures.Threads))
         {
-            if (!_memory.TryReadWord(thread + (uint)dataOfThread, out ulong data) || data == 0
-                || !_memory.TryReadWord(data + (uint)arrayOfData, out ulong array) || array == 0)
+            if (!_memory.TryReadWord(thread + (uint)dataOfThread, out ulong data) || data == 0)
+            {
+                continue;
+            }
+
+            InlineThreadStatics.Add(new AddressRange(data, data + InlineThreadStaticsBytes));
+            if (!_memory.TryReadWord(data + (uint)arrayOfData, out ulong array) || array == 0)
             {
                 continue;
             }

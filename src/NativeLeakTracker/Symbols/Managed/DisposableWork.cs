@@ -3,8 +3,9 @@ using System.Reflection;
 namespace NativeLeaks.Symbols.Managed;
 
 /// <summary>
-/// Which methods work for a disposable object that their caller has in hand: public members of a disposable type, and public
-/// factories of one. Releasing it is no such work.
+/// Which methods work for a disposable object that their caller has in hand: members of a disposable type, and public
+/// factories of one. Releasing it is no such work. A member that is not public stands for a public one that was inlined into the
+/// caller: all that is left of <c>new GZipStream()</c> may be a constructor of a class which the framework keeps to itself.
 /// </summary>
 internal static class DisposableWork
 {
@@ -14,7 +15,7 @@ internal static class DisposableWork
             method switch
             {
                 MethodInfo { IsStatic: true, IsPublic: true } factory => factory.ReturnType,
-                { IsStatic: false, IsPublic: true } => method.DeclaringType,
+                { IsStatic: false } => method.DeclaringType,
                 _ => null,
             });
 
