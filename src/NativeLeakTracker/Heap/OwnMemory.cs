@@ -6,16 +6,21 @@ namespace NativeLeaks.Heap;
 /// <summary>The tracker's own memory: its tables know every block, and hold none.</summary>
 internal static class OwnMemory
 {
-    private const int MaxRanges = 1 << 15;
+    private const int FirstRanges = 1024;
 
     public static unsafe AddressRanges Of(LedgerReader ledger)
     {
-        var ranges = new (ulong Start, ulong SizeBytes)[MaxRanges];
+        (ulong Start, ulong SizeBytes)[] ranges = [];
         uint count;
-        fixed ((ulong, ulong)* first = ranges)
+        do
         {
-            count = ShimLibrary.GetOwnMemory(first, MaxRanges);
+            ranges = new (ulong, ulong)[Math.Max(2 * ranges.Length, FirstRanges)];
+            fixed ((ulong, ulong)* first = ranges)
+            {
+                count = ShimLibrary.GetOwnMemory(first, (uint)ranges.Length);
+            }
         }
+        while (count == ranges.Length);
 
         List<AddressRange> all = [.. ranges.Take((int)count).Select(static r => new AddressRange(r.Start, r.Start + r.SizeBytes))];
         all.Add(new AddressRange(ledger.Header.BaseAddress, ledger.Header.BaseAddress + ledger.Header.SizeBytes));

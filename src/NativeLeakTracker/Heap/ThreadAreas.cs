@@ -115,20 +115,29 @@ internal static unsafe class ThreadAreas
     /// <summary>Those that have thread-local variables, as the linker tells it for the calling thread.</summary>
     private static IEnumerable<Library> Libraries(FrozenMemory memory, ulong threadPointer)
     {
-        var found = new ShimLibrary.ThreadStorage[MaxModules];
-        uint count;
-        fixed (ShimLibrary.ThreadStorage* first = found)
+        ShimLibrary.ThreadStorage[] found = new ShimLibrary.ThreadStorage[64];
+        int count = ReadStorages(found);
+        if (count > found.Length)
         {
-            count = Math.Min(ShimLibrary.ThreadStorages(first, MaxModules), MaxModules);
+            found = new ShimLibrary.ThreadStorage[Math.Min(count, MaxModules)];
+            count = ReadStorages(found);
         }
 
-        return found.Take((int)count).Select(storage => new Library(
+        return found.Take(count).Select(storage => new Library(
             storage.Module,
             MemoryMap.At(memory.Mappings, storage.Headers).Path,
             storage.Address != 0 && storage.Address < threadPointer && threadPointer - storage.Address <= s_staticBytes.Value - DescriptorBytes
                 ? threadPointer - storage.Address
                 : 0,
             storage.SizeBytes));
+    }
+
+    private static int ReadStorages(ShimLibrary.ThreadStorage[] found)
+    {
+        fixed (ShimLibrary.ThreadStorage* first = found)
+        {
+            return (int)ShimLibrary.ThreadStorages(first, (uint)found.Length);
+        }
     }
 
     private static MemoryMapping? MappingOf(FrozenMemory memory, ulong address)
