@@ -218,7 +218,10 @@ public sealed partial class NativeLeakTracker : IDisposable
         : BlockFilter.Flow(_ledger!, _scope!);
 
     private (Outstanding Last, string? Unsettled) Settle(ContextResolver resolver) => Settling.Until(
-        () => Outstanding.Measure(_ledger!, Filter(), resolver), static outstanding => outstanding.Blocks == 0, _options.SettleTimeout);
+        () => Outstanding.Measure(_ledger!, Filter(), resolver),
+        _ledger!.SumCounters,
+        static outstanding => outstanding.Blocks == 0,
+        _options.SettleTimeout);
 
     /// <summary>Null: there is nothing to blame anybody for, and nobody wants to be told of it.</summary>
     /// <param name="isCleanTold">Whether somebody does.</param>

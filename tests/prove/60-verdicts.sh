@@ -66,7 +66,7 @@ each() {
             cat "$work/line" >>"$lines"
         done
     done < <(dotnet "$(program "$build")" list | awk -v every="$every" '(NR - 1) % every == 0')
-    dotnet "$(program "$build")" sum <"$lines" >>"$lines.sum"
+    dotnet "$(program "$build")" sum <"$lines" >"$lines.sum" || failed=1
     row "$name" "$lines.sum"
     complain "$lines"
 }

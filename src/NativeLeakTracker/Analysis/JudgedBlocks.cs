@@ -45,7 +45,7 @@ internal sealed class JudgedBlocks : IDisposable
         var asked = new HashSet<(uint Context, Belonging Belonging)>(suspected.Select(static s => (s.Group.Context, s.Belonging)));
         var groups = new Dictionary<(uint Context, Judgement Judgement), LiveGroup>();
         List<int> all = [], lost = [];
-        var live = new LiveNow(ledger, [.. asked.Select(static a => a.Context)]);
+        var live = new LiveNow(ledger, [.. asked.Select(static a => a.Context)], suspected.Sum(static s => s.Group.Blocks));
         for (int node = 0; node < holders.Count; node++)
         {
             // What was released while it was looked at is no leak, and what was made since the first look is not judged.

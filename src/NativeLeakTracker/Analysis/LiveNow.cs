@@ -6,11 +6,15 @@ namespace NativeLeaks.Analysis;
 /// take them for holders.</summary>
 internal sealed class LiveNow
 {
+    private const int MaxExpected = 1 << 24;
     private readonly HashSet<(ulong Address, uint Context, uint Epoch)> _blocks;
 
-    public LiveNow(LedgerReader ledger, HashSet<uint> contexts)
+    /// <param name="ledger">The tables.</param>
+    /// <param name="contexts">Of these.</param>
+    /// <param name="expected">About how many there are.</param>
+    public LiveNow(LedgerReader ledger, HashSet<uint> contexts, long expected)
     {
-        var found = new Found([], contexts);
+        var found = new Found(new HashSet<(ulong, uint, uint)>((int)Math.Min(expected, MaxExpected)), contexts);
         LiveBlockScan.Visit(ledger, ref found);
         _blocks = found.Blocks;
     }

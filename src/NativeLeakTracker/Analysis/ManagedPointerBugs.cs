@@ -19,10 +19,12 @@ internal static class ManagedPointerBugs
     public static IReadOnlyList<ManagedPointerBug> Find(Holders found, IReadOnlyList<int> nodes, ContextResolver resolver)
     {
         var bugs = new Dictionary<(uint Context, ulong Offset, string Target), (LiveBlock Block, long Count)>();
+        List<(ulong Offset, ulong Pointer)> pointers = [];
         foreach (int node in nodes)
         {
             LiveBlock block = found.BlockAt(node)!.Value;
-            foreach ((ulong offset, ulong pointer) in found.PointersIntoManagedHeap(node))
+            found.PointersIntoManagedHeap(node, pointers);
+            foreach ((ulong offset, ulong pointer) in pointers)
             {
                 if (found.UnpinnedTarget(pointer) is { } target)
                 {

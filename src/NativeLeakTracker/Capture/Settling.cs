@@ -18,11 +18,13 @@ internal static class Settling
 
     /// <summary>Settles for as long as the measured value changes.</summary>
     /// <param name="measure">What to look at.</param>
+    /// <param name="events">While it stands still, so does what is measured; much cheaper than to measure.</param>
     /// <param name="isNothing">Whether a value cannot get any better.</param>
     /// <param name="timeout">The most that is spent.</param>
     /// <returns>The last value, and why it did not come to rest, for the report; null: it did.</returns>
-    public static (T Last, string? Unsettled) Until<T>(Func<T> measure, Func<T, bool> isNothing, TimeSpan timeout)
+    public static (T Last, string? Unsettled) Until<T, TEvents>(Func<T> measure, Func<TEvents> events, Func<T, bool> isNothing, TimeSpan timeout)
         where T : IEquatable<T>
+        where TEvents : IEquatable<TEvents>
     {
         long begin = Stopwatch.GetTimestamp();
         T last = measure();
@@ -40,11 +42,16 @@ internal static class Settling
                 return (last, $"finalizers did not finish within {timeout.TotalSeconds:0.###} s; what they would release may be called a leak");
             }
 
+            TEvents before = events();
             T now = measure();
             for (int pause = 0; pause < Pauses && now.Equals(last) && mayRest && !isNothing(now); pause++)
             {
                 Thread.Sleep(s_pause);
-                now = measure();
+                TEvents then = events();
+                if (!then.Equals(before))
+                {
+                    (before, now) = (then, measure());
+                }
             }
 
             // A first collection may only make finalizers ready that a second one's objects wait for.

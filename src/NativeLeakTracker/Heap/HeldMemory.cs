@@ -97,7 +97,7 @@ internal sealed class HeldMemory
     private static bool IsProgramsOwn(ElfDataRange data, LedgerReader ledger)
     {
         string name = Path.GetFileName(data.Path);
-        return !IsTrackers(data.Path) &&
+        return !ModuleRoles.IsTrackers(data.Path) &&
             !ModuleRoles.IsRuntimeLibrary(data.Path) &&
             (name.StartsWith("libc.so", StringComparison.Ordinal) || data.Path != ledger.Text(ledger.Header.Allocator));
     }
@@ -314,12 +314,10 @@ internal sealed class HeldMemory
     /// program's.
     /// </summary>
     private IEnumerable<ThreadStorage> Holding(ThreadStorage storage) =>
-        IsTrackers(storage.Path) ? []
+        ModuleRoles.IsTrackers(storage.Path) ? []
         : !ModuleRoles.IsRuntimeLibrary(storage.Path) ? [storage]
         : _heap.ThreadStatics.Where(statics => storage.Range.Contains(statics.Start))
             .Select(statics => storage with { Range = statics with { End = Math.Min(statics.End, storage.Range.End) } });
-
-    private static bool IsTrackers(string path) => Path.GetFileName(path.AsSpan()).StartsWith("libnativeleakshim");
 
     /// <summary>The runtime puts thread statics of primitive types side by side in native thread storage, a pointer behind an int for one
     /// (threadstatics.cpp).</summary>
@@ -335,7 +333,8 @@ internal sealed class HeldMemory
 
     private void HoldStacks()
     {
-        foreach (ThreadArea thread in _threads.OrderByDescending(static t => t.Thread.IsCaller))
+        var runtimes = new RuntimeThreads(_copy, _words);
+        foreach (ThreadArea thread in _threads.Where(t => !runtimes.Contains(t)).OrderByDescending(static t => t.Thread.IsCaller))
         {
             // The tracker's own frames know the blocks that they judge.
             AddressRange stack = thread.Thread.IsCaller && thread.Stack.Contains(_scope.AskedFrom)

@@ -70,11 +70,13 @@ internal sealed class Holders(
         asked.FrameAt(stackAddress) is not 0 and var returnAddress && heap.MethodAt(returnAddress - 1) is { Length: > 0 } method ? method : null;
 
     /// <summary>Words of a node that point into the managed heap, with their offsets.</summary>
-    public IReadOnlyList<(ulong Offset, ulong Pointer)> PointersIntoManagedHeap(int node)
+    /// <param name="node">Which.</param>
+    /// <param name="found">They take the place of what it has.</param>
+    public void PointersIntoManagedHeap(int node, List<(ulong Offset, ulong Pointer)> found)
     {
-        var visitor = new ManagedVisitor(heap, nodes[node].Start, []);
+        found.Clear();
+        var visitor = new ManagedVisitor(heap, nodes[node].Start, found);
         words.Visit(nodes[node].Start, nodes[node].End, ref visitor);
-        return visitor.Pointers;
     }
 
     /// <summary>
@@ -109,8 +111,6 @@ internal sealed class Holders(
 
     private readonly struct ManagedVisitor(ManagedHeap heap, ulong start, List<(ulong Offset, ulong Pointer)> pointers) : IWordVisitor
     {
-        public List<(ulong Offset, ulong Pointer)> Pointers => pointers;
-
         public void Visit(ulong address, ReadOnlySpan<ulong> words)
         {
             for (int i = 0; i < words.Length; i++)

@@ -36,7 +36,7 @@ internal sealed class NativeNodes : IReadOnlyList<NativeNode>
 
     public int Count => _entries.Count;
 
-    public NativeNode this[int index] => _entries[index].Node;
+    public NativeNode this[int index] => CollectionsMarshal.AsSpan(_entries)[index].Node;
 
     public NativeNodeKind KindOf(int index) => _entries[index].Kind;
 
@@ -53,7 +53,7 @@ internal sealed class NativeNodes : IReadOnlyList<NativeNode>
     {
         var recorded = new Recorded([], []);
         LiveBlockScan.Visit(ledger, ref recorded);
-        RawWord[] starts = [.. recorded.Blocks.Select(static n => (RawWord)n.Node.Start), .. recorded.Own];
+        RawWord[] starts = [.. recorded.Blocks.Select(static n => (RawWord)n.Block.Address), .. recorded.Own];
         starts.AsSpan().Sort();
         int next = 0;
         foreach (AddressRange chunk in chunks)
@@ -65,7 +65,7 @@ internal sealed class NativeNodes : IReadOnlyList<NativeNode>
 
             if (next == starts.Length || starts[next] >= chunk.End)
             {
-                recorded.Blocks.Add(new Entry(new NativeNode(chunk.Start, chunk.End - chunk.Start), NativeNodeKind.OlderBlock, default));
+                recorded.Blocks.Add(Entry.Of(new NativeNode(chunk.Start, chunk.End - chunk.Start), NativeNodeKind.OlderBlock));
             }
         }
 
@@ -74,17 +74,17 @@ internal sealed class NativeNodes : IReadOnlyList<NativeNode>
 
     /// <summary>Blocks of which nothing but their place is known.</summary>
     public static NativeNodes Of(IEnumerable<NativeNode> blocks) =>
-        new([.. blocks.Select(static b => new Entry(b, NativeNodeKind.Block, default))]);
+        new([.. blocks.Select(static b => Entry.Of(b, NativeNodeKind.Block))]);
 
     /// <summary>These, and what of directly mapped memory lies between them.</summary>
     public NativeNodes With(IEnumerable<AddressRange> mappings)
     {
-        RawWord[] starts = [.. _entries.Select(static e => (RawWord)e.Node.Start)];
+        RawWord[] starts = [.. _entries.Select(static e => (RawWord)e.Block.Address)];
         List<Entry> gaps = [];
         foreach (AddressRange mapping in mappings)
         {
             gaps.AddRange(Gaps(starts, mapping).Select(
-                static gap => new Entry(new NativeNode(gap.Start, gap.End - gap.Start), NativeNodeKind.Mapping, default)));
+                static gap => Entry.Of(new NativeNode(gap.Start, gap.End - gap.Start), NativeNodeKind.Mapping)));
         }
 
         return new NativeNodes([.. _entries, .. gaps]);
@@ -99,7 +99,7 @@ internal sealed class NativeNodes : IReadOnlyList<NativeNode>
         bool isSorted = true;
         for (int i = 0; i < entries.Length; i++)
         {
-            starts[i] = entries[i].Node.Start;
+            starts[i] = entries[i].Block.Address;
             isSorted &= i == 0 || starts[i] >= starts[i - 1];
         }
 
@@ -133,7 +133,14 @@ internal sealed class NativeNodes : IReadOnlyList<NativeNode>
         }
     }
 
-    private readonly record struct Entry(NativeNode Node, NativeNodeKind Kind, LiveBlock Block);
+    /// <param name="Block">Of memory that was not recorded, only its place.</param>
+    /// <param name="Kind">What it is.</param>
+    private readonly record struct Entry(LiveBlock Block, NativeNodeKind Kind)
+    {
+        public NativeNode Node => new(Block.Address, (ulong)Math.Max(Block.SizeBytes, 1));
+
+        public static Entry Of(NativeNode node, NativeNodeKind kind) => new(new LiveBlock(node.Start, (long)node.Bytes, 0, 0), kind);
+    }
 
     /// <param name="Blocks">Of the program.</param>
     /// <param name="Own">Where the tracker's own blocks start.</param>
@@ -147,7 +154,7 @@ internal sealed class NativeNodes : IReadOnlyList<NativeNode>
             }
             else
             {
-                Blocks.Add(new Entry(new NativeNode(block.Address, (ulong)Math.Max(block.SizeBytes, 1)), NativeNodeKind.Block, block));
+                Blocks.Add(new Entry(block, NativeNodeKind.Block));
             }
         }
     }

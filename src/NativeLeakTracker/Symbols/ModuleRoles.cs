@@ -74,6 +74,9 @@ internal static class ModuleRoles
     public static bool IsDynamicLinker(string path) =>
         Path.GetFileName(path).StartsWith("ld-linux", StringComparison.Ordinal);
 
+    /// <summary>Whether the tracker's shim.</summary>
+    public static bool IsTrackers(string path) => Path.GetFileName(path.AsSpan()).StartsWith("libnativeleakshim");
+
     /// <summary>The tracker's own wrappers stand where the framework's methods would.</summary>
     public static ModuleRole OfAssembly(Assembly? assembly)
     {
