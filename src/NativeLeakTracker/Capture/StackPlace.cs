@@ -41,6 +41,15 @@ internal sealed class StackPlace
         return 0;
     }
 
+    /// <summary>
+    /// Where the part begins of the first frame that is outside of all those whose code is one's; 0 when there is none, or the outermost frames are not known.
+    /// </summary>
+    public ulong OutsideOf(Func<ulong, bool> isOnes)
+    {
+        int outermost = Array.FindLastIndex(_addresses, address => isOnes(address));
+        return outermost >= 0 && outermost + 1 < _starts.Length && _starts.Length < MaxFrames ? _starts[outermost + 1] : 0;
+    }
+
     /// <summary>Where the part of the first frame begins that is outside a local of another; 0 when there is none.</summary>
     public ulong OutsideOf(ulong local) => Array.Find(_starts, start => start > local);
 }

@@ -333,13 +333,20 @@ internal sealed class HeldMemory
 
     private void HoldStacks()
     {
-        var runtimes = new RuntimeThreads(_copy, _words);
-        foreach (ThreadArea thread in _threads.Where(t => !runtimes.Contains(t)).OrderByDescending(static t => t.Thread.IsCaller))
+        var programs = new ProgramStacks(_copy, _words, _scope.Asked);
+        foreach (ThreadArea thread in _threads.OrderByDescending(static t => t.Thread.IsCaller))
         {
+            if (programs.PartOf(thread) is not { } stack)
+            {
+                continue;
+            }
+
             // The tracker's own frames know the blocks that they judge.
-            AddressRange stack = thread.Thread.IsCaller && thread.Stack.Contains(_scope.AskedFrom)
-                ? thread.Stack with { Start = _scope.AskedFrom }
-                : thread.Stack;
+            if (thread.Thread.IsCaller && stack.Contains(_scope.AskedFrom))
+            {
+                stack = stack with { Start = _scope.AskedFrom };
+            }
+
             _search.AddRange(stack.Start, stack.End, HolderKind.StackWord, thread.Thread.Id);
             List<ManagedRoot> objects = ObjectsIn(stack, RootKind.Stack, thread.Thread.Id);
             _onStacks.UnionWith(objects.Select(static o => o.Object));

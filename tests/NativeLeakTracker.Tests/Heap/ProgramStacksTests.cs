@@ -1,11 +1,12 @@
 using System.Runtime.InteropServices;
+using NativeLeaks.Capture;
 using NativeLeaks.Heap;
 
 namespace NativeLeaks.Tests.Heap;
 
 [TestFixture]
 [System.Runtime.Versioning.SupportedOSPlatform("linux")]
-public sealed unsafe partial class RuntimeThreadsTests
+public sealed unsafe partial class ProgramStacksTests
 {
     [Test]
     public void The_runtimes_threads_are_told_from_those_on_which_the_program_runs()
@@ -18,16 +19,29 @@ public sealed unsafe partial class RuntimeThreadsTests
         ready.Wait();
         Thread.Sleep(20); // so that they are where they wait
 
+        StackPlace asked = StackPlace.Here();
         using (FrozenCopy copy = FrozenCopy.TryMake(out string? reason) ?? throw new InvalidOperationException(reason))
         using (var words = new FrozenWords(copy))
         {
-            var runtimes = new RuntimeThreads(copy, words);
-            int[] found = [.. ThreadAreas.Of(copy, static _ => null).Where(runtimes.Contains).Select(static area => area.Thread.Id)];
+            var stacks = new ProgramStacks(copy, words, asked);
+            ThreadArea[] areas = ThreadAreas.Of(copy, static _ => null);
+            int[] found = [.. areas.Where(area => stacks.PartOf(area) is null).Select(static area => area.Thread.Id)];
             string[] names = [.. found.Select(static id => File.ReadAllText($"/proc/self/task/{id}/comm").TrimEnd())];
             Assert.That(found, Is.Not.Empty);
             Assert.That(names, Is.All.StartsWith(".NET "), "no thread of the program's is the runtime's");
             Assert.That(names, Does.Contain(".NET SynchManag"), "a thread of the runtime's that never runs anything else");
             Assert.That(found.Intersect([.. programs, gettid()]), Is.Empty);
+
+            // Main() was called by the runtime, and that by its host.
+            ThreadArea main = areas.Single(static area => area.Thread.Id == Environment.ProcessId);
+            AddressRange part = stacks.PartOf(main)!.Value;
+            Assert.That(part.Start, Is.EqualTo(main.Stack.Start));
+            Assert.That(part.End, Is.GreaterThan(part.Start).And.LessThan(main.Stack.End));
+
+            // All of its frames count.
+            ThreadArea caller = areas.Single(static area => area.Thread.IsCaller);
+            Assert.That(stacks.PartOf(caller)!.Value.Contains((ulong)&native));
+            Assert.That(stacks.PartOf(caller)!.Value.End, Is.LessThan(caller.Stack.End));
         }
 
         done.Set();
