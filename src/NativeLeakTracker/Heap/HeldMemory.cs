@@ -26,6 +26,7 @@ internal sealed class HeldMemory
     private readonly HashSet<ulong> _onStacks = [];
     private readonly List<MemoryMapping> _loaderMemory;
     private readonly List<(ulong Address, int Node)> _perhapsStatic = [];
+    private readonly List<ManagedHolder> _found;
 
     /// <param name="copy">The copy.</param>
     /// <param name="heap">Its managed heap, of which nothing is marked.</param>
@@ -64,6 +65,7 @@ internal sealed class HeldMemory
                 .Select(static m => new AddressRange(m.Start, m.End)),
             .. _threads.SelectMany(static t => t.Storage.Select(static s => s.Range)),
         ])));
+        _found = new List<ManagedHolder>(_nodes.Count);
         _search = new HolderSearch(_nodes, _words, _nothing)
         {
             IsOfScope = IsOfScope,
@@ -377,11 +379,11 @@ internal sealed class HeldMemory
     /// <summary>What the objects hold, and all that they lead to.</summary>
     private void HoldManaged(IEnumerable<ManagedRoot> roots, HolderKind kind)
     {
-        List<ManagedHolder> found = [];
-        _heap.Flood(roots, _nodes.Targets, found);
+        _found.Clear();
+        _heap.Flood(roots, _nodes.Targets, _found);
         foreach (bool isFrameworks in (ReadOnlySpan<bool>)[false, true])
         {
-            foreach (ManagedHolder holder in found)
+            foreach (ManagedHolder holder in _found)
             {
                 if (holder.IsFrameworks == isFrameworks)
                 {

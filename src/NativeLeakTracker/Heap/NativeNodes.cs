@@ -28,7 +28,7 @@ internal sealed class NativeNodes : IReadOnlyList<NativeNode>
 
     private NativeNodes(List<Entry> entries)
     {
-        Sort(CollectionsMarshal.AsSpan(entries));
+        AddressOrder.Sort(CollectionsMarshal.AsSpan(entries));
         _entries = entries;
     }
 
@@ -53,7 +53,7 @@ internal sealed class NativeNodes : IReadOnlyList<NativeNode>
     {
         var recorded = new Recorded([], []);
         LiveBlockScan.Visit(ledger, ref recorded);
-        RawWord[] starts = [.. recorded.Blocks.Select(static n => (RawWord)n.Block.Address), .. recorded.Own];
+        RawWord[] starts = [.. recorded.Blocks.Select(static n => (RawWord)n.Start), .. recorded.Own];
         starts.AsSpan().Sort();
         int next = 0;
         foreach (AddressRange chunk in chunks)
@@ -79,7 +79,7 @@ internal sealed class NativeNodes : IReadOnlyList<NativeNode>
     /// <summary>These, and what of directly mapped memory lies between them.</summary>
     public NativeNodes With(IEnumerable<AddressRange> mappings)
     {
-        RawWord[] starts = [.. _entries.Select(static e => (RawWord)e.Block.Address)];
+        RawWord[] starts = [.. _entries.Select(static e => (RawWord)e.Start)];
         List<Entry> gaps = [];
         foreach (AddressRange mapping in mappings)
         {
@@ -92,22 +92,6 @@ internal sealed class NativeNodes : IReadOnlyList<NativeNode>
 
     /// <summary>Where the piece ends that holds an address; null when none does.</summary>
     public ulong? EndAt(ulong address) => Targets.Find(address) is >= 0 and var index ? _entries[index].Node.End : null;
-
-    private static void Sort(Span<Entry> entries)
-    {
-        var starts = new RawWord[entries.Length];
-        bool isSorted = true;
-        for (int i = 0; i < entries.Length; i++)
-        {
-            starts[i] = entries[i].Block.Address;
-            isSorted &= i == 0 || starts[i] >= starts[i - 1];
-        }
-
-        if (!isSorted)
-        {
-            starts.AsSpan().Sort(entries);
-        }
-    }
 
     /// <summary>Whole pages between the blocks of a mapping: two neighbouring mappings look like one.</summary>
     private IEnumerable<AddressRange> Gaps(RawWord[] starts, AddressRange mapping)
@@ -135,8 +119,10 @@ internal sealed class NativeNodes : IReadOnlyList<NativeNode>
 
     /// <param name="Block">Of memory that was not recorded, only its place.</param>
     /// <param name="Kind">What it is.</param>
-    private readonly record struct Entry(LiveBlock Block, NativeNodeKind Kind)
+    private readonly record struct Entry(LiveBlock Block, NativeNodeKind Kind) : IAddressed
     {
+        public ulong Start => Block.Address;
+
         public NativeNode Node => new(Block.Address, (ulong)Math.Max(Block.SizeBytes, 1));
 
         public static Entry Of(NativeNode node, NativeNodeKind kind) => new(new LiveBlock(node.Start, (long)node.Bytes, 0, 0), kind);

@@ -7,27 +7,12 @@ namespace NativeLeaks.Heap;
 /// <summary>A piece of native memory that pointers may lead to, and that may itself hold pointers.</summary>
 /// <param name="Start">First byte.</param>
 /// <param name="Bytes">At least 1: something of no size is held by its address.</param>
-internal readonly record struct NativeNode(ulong Start, ulong Bytes)
+internal readonly record struct NativeNode(ulong Start, ulong Bytes) : IAddressed
 {
     public ulong End => Start + Bytes;
 
     /// <summary>By address.</summary>
-    public static void Sort(List<NativeNode> nodes)
-    {
-        Span<NativeNode> span = CollectionsMarshal.AsSpan(nodes);
-        var starts = new RawWord[span.Length];
-        bool isSorted = true;
-        for (int i = 0; i < span.Length; i++)
-        {
-            starts[i] = span[i].Start;
-            isSorted &= i == 0 || starts[i] >= starts[i - 1];
-        }
-
-        if (!isSorted)
-        {
-            starts.AsSpan().Sort(span);
-        }
-    }
+    public static void Sort(List<NativeNode> nodes) => AddressOrder.Sort(CollectionsMarshal.AsSpan(nodes));
 }
 
 /// <summary>
