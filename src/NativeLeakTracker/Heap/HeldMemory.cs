@@ -26,7 +26,7 @@ internal sealed class HeldMemory
     private readonly HashSet<ulong> _onStacks = [];
     private readonly List<MemoryMapping> _loaderMemory;
     private readonly List<(ulong Address, int Node)> _perhapsStatic = [];
-    private readonly List<ManagedHolder> _found;
+    private readonly List<ManagedHolder> _found = [];
 
     /// <param name="copy">The copy.</param>
     /// <param name="heap">Its managed heap, of which nothing is marked.</param>
@@ -65,7 +65,6 @@ internal sealed class HeldMemory
                 .Select(static m => new AddressRange(m.Start, m.End)),
             .. _threads.SelectMany(static t => t.Storage.Select(static s => s.Range)),
         ])));
-        _found = new List<ManagedHolder>(_nodes.Count);
         _search = new HolderSearch(_nodes, _words, _nothing)
         {
             IsOfScope = IsOfScope,
