@@ -195,11 +195,14 @@ internal sealed class GlibcFreeLists(FrozenMemory memory, IReadOnlyList<NativeNo
 
         public bool IsExact(int bin) => bin < ExactBins;
 
-        /// <summary>By what may be used of the chunk.</summary>
+        /// <summary>
+        /// By what may be used of the chunk: 16 bytes more than asked for where what was left of a larger one would have been too small for a chunk
+        /// (malloc.c, MINSIZE).
+        /// </summary>
         public static ThreadCacheLayout? Of(ulong bytes) => bytes switch
         {
-            648 => Small,
-            760 => Large,
+            648 or 664 => Small,
+            760 or 776 => Large,
             _ => null,
         };
     }
