@@ -11,7 +11,7 @@
 #
 #   benchmarks/verdict_peers.sh [--tools lsan,heaptrack,valgrind] [--every N]
 #
-# lsan takes 5 minutes, heaptrack 15, valgrind more than an hour: --every 4 tries each fourth case. What is missing can be installed on Debian by
+# lsan takes 2 to 5 minutes, heaptrack 7 to 15, valgrind half an hour or more: --every 4 tries each fourth case. What is missing can be installed on Debian by
 # apt-get install liblsan0 heaptrack valgrind zstd.
 set -euo pipefail
 

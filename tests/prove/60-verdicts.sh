@@ -5,7 +5,7 @@
 #
 #   tests/prove/60-verdicts.sh [--quick]     --quick: two configurations, and no processes of their own
 #
-# All of it takes more than an hour; NLT_MATRIX_EVERY=3 runs each third case.
+# All of it takes 11 minutes on a quiet machine, more than an hour on a busy one; NLT_MATRIX_EVERY=3 runs each third case.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
